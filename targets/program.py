@@ -1,0 +1,227 @@
+"""The integer program: what a QONNX graph becomes before it becomes machine code.
+
+A `Program` is a list of `Step`s over `Tensor`s of integer codes. A step is one *anchor* (an exact
+integer convolution or pooling, or nothing) and an *epilogue*: elementwise expressions in float32
+over the anchor's accumulator, ending in one or more outputs. One step becomes one kernel.
+
+Layout is not decided here: every tensor has the logical shape `[N, H, W, C]`; a tensor of a fully
+connected layer has H = W = 1, and the weights of a layer behind a Flatten are already permuted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Rounding = Literal["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The integers that a code may be: `bits` wide, or exactly {-1, +1} where `bipolar`."""
+
+    bits: int
+    signed: bool
+    narrow: bool = False
+    bipolar: bool = False
+
+    @property
+    def low(self) -> int:
+        if self.bipolar:
+            return -1
+        if not self.signed:
+            return 0
+        return -(1 << (self.bits - 1)) + int(self.narrow)
+
+    @property
+    def high(self) -> int:
+        if self.bipolar:
+            return 1
+        return (1 << (self.bits - int(self.signed))) - 1 - int(self.narrow and not self.signed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A tensor between steps, logical shape `[N, H, W, C]`.
+
+    `grid` is None for float32. Otherwise real value = `scale` * (code - `zero_point`); both are
+    shape `[1]` or `[C]`, and padding (see `Conv.padding`) stands for the code `zero_point`.
+    """
+
+    name: str
+    shape: tuple[int, int, int, int]
+    grid: Grid | None = None
+    scale: Floats = field(default_factory=lambda: np.ones(1, np.float32))
+    zero_point: Floats = field(default_factory=lambda: np.zeros(1, np.float32))
+
+
+# --- anchors ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv:
+    """acc[n,y,x,o] = sum over taps of (code - zero_point) * weight, exact in int32.
+
+    `weights`: integer codes, shape `[O, KH, KW, I/groups]`, on `weight_grid`; the weights' scale is
+    in the epilogue. `padding` is (top, left, bottom, right), and a padded tap counts 0.
+    A fully connected layer is a convolution whose kernel covers its input.
+    """
+
+    input: str
+    weights: Ints
+    weight_grid: Grid
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Maximum of codes, or sum of (code - zero_point) over a window, exact in int32.
+
+    A maximum ignores padded taps; a sum counts them as 0. The divisor of an average is in the
+    epilogue.
+    """
+
+    input: str
+    kind: Literal["max", "sum"]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+# --- epilogue expressions (float32, one value per output element) ------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acc:
+    """The anchor's accumulator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """An element of another tensor: its code (or float value) at [n, y*stride, x*stride, c-offset].
+
+    Channels outside that tensor read as its zero point: ResNet's parameter-free shortcut (a strided
+    slice and zero channels) is a `Load`.
+    """
+
+    tensor: str
+    stride: tuple[int, int] = (1, 1)
+    channel_offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affine:
+    """mul * x + add, both shape `[1]` or `[C]`."""
+
+    x: Expr
+    mul: Floats
+    add: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """x + y."""
+
+    x: Expr
+    y: Expr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """min(max(x, low), high), bounds may be infinite: ReLU is Clip(0, inf)."""
+
+    x: Expr
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quant:
+    """The code clip(round(x)) on `grid`, as a float32 integer; `x` is already x/scale + zero point.
+
+    On a bipolar grid: +1 where x >= 0, else -1.
+    """
+
+    x: Expr
+    grid: Grid
+    rounding: Rounding = "ROUND"
+
+
+Expr = Acc | Load | Affine | Sum | Clip | Quant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Writes `value` to `tensor`: codes where that tensor has a grid, else float32."""
+
+    tensor: str
+    value: Expr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One kernel to be: an anchor (None: elementwise) and what it writes.
+
+    `sources` are the names of the ONNX nodes that the step stands for, for reports and errors.
+
+    """
+
+    name: str
+    anchor: Conv | Pool | None
+    outputs: tuple[Output, ...]
+    sources: tuple[str, ...] = ()
+
+    def loads(self) -> Iterator[Load]:
+        """Every distinct `Load` of the epilogue, in first-use order."""
+        seen: dict[Load, None] = {}
+        for output in self.outputs:
+            for expr in walk(output.value):
+                if isinstance(expr, Load):
+                    seen.setdefault(expr)
+        return iter(seen)
+
+    def reads(self) -> tuple[str, ...]:
+        """Names of the tensors that this step reads, the anchor's first, each once."""
+        anchor = [self.anchor.input] if self.anchor else []
+        return tuple(dict.fromkeys([*anchor, *(load.tensor for load in self.loads())]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A model input or output as the user sees it: ONNX name and shape (NCHW or NC), float32."""
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Steps in execution order. Inputs and outputs are float32 tensors."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    tensors: Mapping[str, Tensor]
+    steps: tuple[Step, ...]
+
+    def consumers(self, tensor: str) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if tensor in step.reads())
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """`expr` and everything below it, operands first."""
+    if isinstance(expr, Sum):
+        yield from walk(expr.x)
+        yield from walk(expr.y)
+    elif isinstance(expr, Affine | Clip | Quant):
+        yield from walk(expr.x)
+    yield expr
