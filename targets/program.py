@@ -4,6 +4,9 @@ A `Program` is a list of `Step`s over `Tensor`s of integer codes. A step is one 
 integer convolution or pooling, or nothing) and an *epilogue*: elementwise expressions in float32
 over the anchor's accumulator, ending in one or more outputs. One step becomes one kernel.
 
+Objects that hold arrays or expressions compare by identity (`eq=False`): a sub-expression that two
+outputs share is one object, and is evaluated once.
+
 Layout is not decided here: every tensor has the logical shape `[N, H, W, C]`; a tensor of a fully
 connected layer has H = W = 1, and the weights of a layer behind a Flatten are already permuted.
 """
@@ -46,7 +49,7 @@ class Grid:
         return (1 << (self.bits - int(self.signed))) - 1 - int(self.narrow and not self.signed)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Tensor:
     """A tensor between steps, logical shape `[N, H, W, C]`.
 
@@ -64,7 +67,7 @@ class Tensor:
 # --- anchors ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Conv:
     """acc[n,y,x,o] = sum over taps of (code - zero_point) * weight, exact in int32.
 
@@ -82,7 +85,7 @@ class Conv:
     groups: int = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
     """Maximum of codes, or sum of (code - zero_point) over a window, exact in int32.
 
@@ -118,7 +121,7 @@ class Load:
     channel_offset: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
     """mul * x + add, both shape `[1]` or `[C]`."""
 
@@ -127,7 +130,7 @@ class Affine:
     add: Floats
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Sum:
     """x + y."""
 
@@ -135,7 +138,7 @@ class Sum:
     y: Expr
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Clip:
     """min(max(x, low), high), bounds may be infinite: ReLU is Clip(0, inf)."""
 
@@ -144,7 +147,7 @@ class Clip:
     high: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Quant:
     """The code clip(round(x)) on `grid`, as a float32 integer; `x` is already x/scale + zero point.
 
@@ -159,7 +162,7 @@ class Quant:
 Expr = Acc | Load | Affine | Sum | Clip | Quant
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
     """Writes `value` to `tensor`: codes where that tensor has a grid, else float32."""
 
@@ -167,7 +170,7 @@ class Output:
     value: Expr
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
     """One kernel to be: an anchor (None: elementwise) and what it writes.
 
@@ -195,7 +198,7 @@ class Step:
         return tuple(dict.fromkeys([*anchor, *(load.tensor for load in self.loads())]))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Port:
     """A model input or output as the user sees it: ONNX name and shape (NCHW or NC), float32."""
 
@@ -204,7 +207,7 @@ class Port:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Program:
     """Steps in execution order. Inputs and outputs are float32 tensors."""
 

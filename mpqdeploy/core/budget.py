@@ -10,7 +10,7 @@ Metric = Literal["latency", "bytes", "bops"]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """`limit` is in the metric's own unit: microseconds, bytes or BOPs. Several may hold at once."""
+    """`limit` is in the metric's own unit: microseconds, bytes or BOPs."""
 
     metric: Metric
     limit: float
