@@ -1,0 +1,181 @@
+"""Weights stored at their own width, and the vector code that restores them to bytes.
+
+A code of b bits is stored as an unsigned number (code - lowest code of the full grid) that is split
+into fields of 8, 4, 2 and 1 bits, one array per field: 3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1. So any
+width takes exactly b/8 bytes per weight, and a field never straddles a byte.
+
+Within a field of width f, a vector of V bytes holds 8/f runs of V consecutive codes: byte j holds
+codes j, V+j, 2V+j, ... from its low bits up. Restoring a run is one shift and one mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.program import Grid
+
+VECTOR_BYTES = 64  # longest vector of packed bytes; LLVM splits it where registers are shorter
+MULTIPLE = 16  # codes of a tile are padded to this: a vector of two bytes of a 1-bit field
+
+
+def field_widths(bits: int) -> tuple[int, ...]:
+    """The fields of a code, low bits first: widths from {1, 2, 4, 8} that add up to `bits`."""
+    return tuple(width for width in (8, 4, 2, 1) if bits & width)
+
+
+def code_bits(grid: Grid) -> int:
+    """Stored bits per code: a bipolar code is one bit, 1 for +1."""
+    return 1 if grid.bipolar else grid.bits
+
+
+def byte_type(grid: Grid) -> str:
+    """Type of a restored code: int8, and uint8 on the one grid that exceeds it."""
+    return "uint8" if grid.high > 127 else "int8"
+
+
+@dataclass(frozen=True)
+class _Block:
+    """`count` blocks of `runs` vectors of `lanes` codes each, from code `start` of a tile.
+
+    The number of runs is that which fills whole bytes of the narrowest field.
+    """
+
+    start: int
+    lanes: int
+    runs: int
+    count: int
+
+    @property
+    def codes(self) -> int:
+        return self.lanes * self.runs * self.count
+
+
+def _blocks(length: int, bits: int) -> Iterator[_Block]:
+    """Cut a tile into blocks, those of the longest vectors first, with no padding at the end."""
+    start, lanes, runs = 0, VECTOR_BYTES, 8 // min(field_widths(bits))
+    while start < length:
+        count = (length - start) // (lanes * runs)
+        if count:
+            yield _Block(start, lanes, runs, count)
+        start += count * lanes * runs
+        lanes //= 2
+
+
+def _split_field(values: NDArray[np.uint8], width: int, bits: int) -> NDArray[np.uint8]:
+    """Pack `[tiles, length]` numbers of `width` bits into `[tiles, length * width / 8]` bytes."""
+    per_byte = 8 // width
+    tiles, length = values.shape
+    shifts = np.arange(per_byte, dtype=np.uint8)[:, None] * np.uint8(width)
+    parts = []
+    for block in _blocks(length, bits):
+        part = values[:, block.start : block.start + block.codes]
+        shape = (tiles, block.codes // (per_byte * block.lanes), per_byte, block.lanes)
+        joined = np.bitwise_or.reduce(part.reshape(shape) << shifts, axis=2)
+        parts.append(joined.reshape(tiles, -1))
+    return np.concatenate(parts, axis=1)
+
+
+def pack(codes: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], ...]:
+    """Pack integer codes `[tiles, length]` into one array `[tiles, bytes]` per field.
+
+    `length` is padded to a multiple of `MULTIPLE`. Codes of 8 bits stay as they are (`byte_type`).
+    """
+    missing = -codes.shape[1] % MULTIPLE
+    if code_bits(grid) == 8:
+        return (np.pad(codes, ((0, 0), (0, missing))).astype(byte_type(grid)),)
+    lowest = -(1 << (grid.bits - 1)) if grid.signed else 0
+    stored = codes > 0 if grid.bipolar else codes - lowest
+    rest = np.pad(stored, ((0, 0), (0, missing))).astype(np.uint8)
+    fields = []
+    for width in field_widths(code_bits(grid)):
+        fields.append(_split_field(rest & np.uint8((1 << width) - 1), width, code_bits(grid)))
+        rest = rest >> np.uint8(width)
+    return tuple(fields)
+
+
+class Weights:
+    """Packed weights as a kernel sees them: tiles of codes that it restores one at a time.
+
+    Inside an open PrimFunc: `declare()` where the constants stand among the arguments, `allocate()`
+    in the body, `unpack(tile)` once per tile, then `load(offset, lanes)` for vectors of codes.
+    """
+
+    def __init__(self, codes: NDArray[Any], grid: Grid) -> None:
+        """`codes`: shape `[tiles, length]`, each tile in the order in which the kernel reads it."""
+        self.grid = grid
+        self.constants = pack(codes, grid)
+        self.length = codes.shape[1] + -codes.shape[1] % MULTIPLE
+        self._direct = code_bits(grid) == 8
+        self._fields: list[Any] = []
+        self._scratch: Any = None
+        self._tile: Any = None
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 0 if self._direct else self.length
+
+    def declare(self, prefix: str = "weights") -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        self._fields = [
+            T.arg(f"{prefix}{i}", T.buffer(array.shape, str(array.dtype)))
+            for i, array in enumerate(self.constants)
+        ]
+
+    def allocate(self) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        if not self._direct:
+            self._scratch = T.alloc_buffer((self.length,), byte_type(self.grid), scope="global")
+
+    def load(self, offset: Any, lanes: int) -> Any:
+        """`lanes` consecutive codes of the current tile from `offset`, as a `byte_type` vector."""
+        from tvm.script.ir_builder import tirx as T
+
+        index = T.ramp(offset, 1, lanes) if lanes > 1 else offset
+        if self._direct:
+            return self._fields[0][self._tile, index]
+        return self._scratch[index]
+
+    def unpack(self, tile: Any) -> None:
+        """Restore `tile`; codes of 8 bits are read in place instead."""
+        from tvm.script.ir_builder import tirx as T
+
+        self._tile = tile
+        if self._direct:
+            return
+        for block in _blocks(self.length, code_bits(self.grid)):
+            with T.serial(0, block.count) as i:
+                for run in range(block.runs):
+                    start = block.start + (i * block.runs + run) * block.lanes
+                    index = T.ramp(start, 1, block.lanes)
+                    T.buffer_store(self._scratch, self._restore(block, i, run), [index])
+
+    def _restore(self, block: _Block, i: Any, run: int) -> Any:
+        """The codes of vector `run` of the `i`-th of these blocks."""
+        from tvm.script.ir_builder import tirx as T
+
+        lanes = block.lanes
+
+        def splat(value: int) -> Any:
+            return T.broadcast(T.uint8(value % 256), lanes)
+
+        total, below = None, 0
+        for buffer, width in zip(self._fields, field_widths(code_bits(self.grid)), strict=True):
+            per_byte = 8 // width
+            vector = (i * (block.runs // per_byte) + run // per_byte) * lanes
+            value = buffer[self._tile, T.ramp(block.start // per_byte + vector, 1, lanes)]
+            value = T.shift_right(value, splat(run % per_byte * width))
+            value = T.shift_left(T.bitwise_and(value, splat((1 << width) - 1)), splat(below))
+            total = value if total is None else T.bitwise_or(total, value)
+            below += width
+        if self.grid.bipolar:
+            total = total + total + splat(-1)
+        elif self.grid.signed:
+            total = total + splat(-(1 << (self.grid.bits - 1)))
+        return T.reinterpret(f"{byte_type(self.grid)}x{lanes}", total)
