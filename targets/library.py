@@ -1,0 +1,120 @@
+"""`Library`: a compiled network, run with numpy arrays. Needs numpy and tvm, nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.core import BundleError, ModelError
+from mpqdeploy.targets.kernels.base import Buffer
+from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.program import Port
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Traced:
+    """One buffer between two kernels, as `Library.trace` saw it."""
+
+    buffer: Buffer
+    array: NDArray[Any]
+
+
+class Library:
+    """A `model.so`. `inputs` and `outputs` describe its ports.
+
+    Raises `BundleError` where the file is missing or is no library of this project.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tvm
+        from tvm import relax
+
+        if not path.is_file():
+            raise BundleError(f"{path} does not exist.", hint="Compile the model first.")
+        try:
+            self._machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+            text = bytes(self._machine["metadata"]().numpy())
+        except (RuntimeError, AttributeError, ValueError, OSError) as error:
+            raise BundleError(
+                f"{path} is not a library that mpqdeploy compiled for this machine "
+                f"({str(error).strip().splitlines()[-1]}).",
+                hint="Compile the model again.",
+            ) from error
+        metadata = json.loads(text)
+        self.inputs = tuple(_port(data) for data in metadata["inputs"])
+        self.outputs = tuple(_port(data) for data in metadata["outputs"])
+        self._traced = tuple(_buffer(data) for data in metadata["trace"])
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Run once. Arrays by port name, float32, of exactly the port's shape.
+
+        Raises `ModelError` naming a port that is missing, unknown or of another shape.
+        """
+        results = self._machine["main"](*self._tensors(inputs))
+        return {
+            port.name: result.numpy().reshape(port.shape)
+            for port, result in zip(self.outputs, results, strict=True)
+        }
+
+    def trace(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Traced, ...]:
+        """Run once with the same kernels, and return every buffer they wrote, in order."""
+        results = self._machine["trace"](*self._tensors(inputs))
+        return tuple(
+            Traced(buffer=buffer, array=result.numpy())
+            for buffer, result in zip(self._traced, results, strict=True)
+        )
+
+    def bound(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], Any]:
+        """A call without arguments that runs the network on fixed inputs, for measuring."""
+        function, tensors = self._machine["main"], self._tensors(inputs)
+        return lambda: function(*tensors)
+
+    def random_inputs(self, seed: int = 0) -> Arrays:
+        """Standard normal arrays of the ports' shapes."""
+        rng = np.random.default_rng(seed)
+        return {
+            port.name: rng.standard_normal(port.shape).astype(np.float32) for port in self.inputs
+        }
+
+    def _tensors(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+        import tvm
+
+        unknown = set(inputs) - {port.name for port in self.inputs}
+        if unknown:
+            raise ModelError(
+                f"the model has no input {sorted(unknown)[0]!r}.",
+                hint=f"Its inputs: {', '.join(port.name for port in self.inputs)}.",
+            )
+        tensors = []
+        for port in self.inputs:
+            if port.name not in inputs:
+                raise ModelError(f"input {port.name!r} is missing.", hint="Give one array a port.")
+            array = np.asarray(inputs[port.name], np.float32)
+            if array.shape != port.shape:
+                raise ModelError(
+                    f"input {port.name!r} has shape {list(array.shape)}, "
+                    f"the model takes {list(port.shape)}.",
+                )
+            image = array if array.ndim == 4 else array.reshape(*array.shape, 1, 1)
+            tensors.append(tvm.runtime.tensor(np.ascontiguousarray(image)))
+        return tensors
+
+
+def _port(data: Mapping[str, Any]) -> Port:
+    return Port(name=data["name"], tensor=data["tensor"], shape=tuple(data["shape"]))
+
+
+def _buffer(data: Mapping[str, Any]) -> Buffer:
+    layout = data["layout"]
+    return Buffer(
+        tensor=data["tensor"],
+        layout=Layout(kind=layout["kind"], padding=tuple(layout["padding"])),
+    )

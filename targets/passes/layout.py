@@ -1,0 +1,36 @@
+"""Pass 4, lay out: in which representations every tensor exists, decided by who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpqdeploy.targets.kernels.base import Kernel
+from mpqdeploy.targets.layout import Layout, Layouts
+from mpqdeploy.targets.program import Program
+
+
+def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
+    """Layouts of every tensor, from the kernel chosen for every step (`kernels[step.name]`).
+
+    Readers that want the same kind share one buffer with the largest padding any of them needs, so
+    that a producer writes each representation once, border included, and nothing is ever copied.
+    """
+    wanted: dict[str, dict[str, Layout]] = {name: {} for name in program.tensors}
+    for step in program.steps:
+        operand = kernels[step.name].operand(step, program.tensors)
+        if step.anchor is not None and operand is not None:
+            _want(wanted[step.anchor.input], operand)
+        for load in step.loads():
+            kind = "float" if program.tensors[load.tensor].grid is None else "bytes"
+            _want(wanted[load.tensor], Layout(kind=kind))
+    for port in (*program.inputs, *program.outputs):
+        _want(wanted[port.tensor], Layout(kind="float"))
+    return {name: tuple(layouts.values()) for name, layouts in wanted.items()}
+
+
+def _want(layouts: dict[str, Layout], layout: Layout) -> None:
+    """Add `layout`, or widen the border of the one of its kind."""
+    known = layouts.get(layout.kind, layout)
+    a, b = known.padding, layout.padding
+    padding = (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    layouts[layout.kind] = Layout(kind=layout.kind, padding=padding)

@@ -1,0 +1,83 @@
+"""Pass 3, select: the kernel and the schedule of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mpqdeploy.core import Geometry, ModelError, Precision
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Kernel, Schedule
+from mpqdeploy.targets.program import Conv, Program, Step
+
+# The fastest measured (kernel name, schedule) of a layer, or None where nothing was measured.
+Measured = Callable[[Geometry, Precision], tuple[str, Schedule] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a step runs on; `measured` tells a tuned choice from the default one."""
+
+    kernel: Kernel
+    schedule: Schedule
+    measured: bool
+
+
+def select(
+    program: Program, isa: Isa, kernels: Sequence[Kernel], measured: Measured | None = None
+) -> Mapping[str, Choice]:
+    """Choose for every step, by name.
+
+    A measurement decides where there is one; else the first kernel in `kernels` that matches, with
+    its default schedule. Raises `ModelError` for a step that no kernel computes.
+    """
+    return {step.name: _choose(program, step, isa, kernels, measured) for step in program.steps}
+
+
+def _choose(
+    program: Program,
+    step: Step,
+    isa: Isa,
+    kernels: Sequence[Kernel],
+    measured: Measured | None,
+) -> Choice:
+    matching = [kernel for kernel in kernels if kernel.matches(step, program.tensors, isa)]
+    if not matching:
+        raise ModelError(
+            f"no kernel of the {isa} level computes {step.name} ({', '.join(step.sources)}).",
+            hint="Compile for another target, or change this layer's precision.",
+        )
+    layer = layer_of(program, step)
+    record = measured(*layer) if measured and layer else None
+    if record:
+        name, schedule = record
+        for kernel in matching:
+            if kernel.name == name and schedule in kernel.schedules(step, program.tensors, isa):
+                return Choice(kernel=kernel, schedule=schedule, measured=True)
+    default = matching[0].schedules(step, program.tensors, isa)[0]
+    return Choice(kernel=matching[0], schedule=default, measured=False)
+
+
+def layer_of(program: Program, step: Step) -> tuple[Geometry, Precision] | None:
+    """Geometry and precision of a convolution step, as the profile keys them; None for others."""
+    if not isinstance(step.anchor, Conv):
+        return None
+    conv, source = step.anchor, program.tensors[step.anchor.input]
+    grid = source.grid
+    if grid is None:
+        return None
+    out_channels, *kernel, _ = conv.weights.shape
+    covers = tuple(kernel) == source.shape[1:3] == (1, 1)
+    geometry = Geometry(
+        op="linear" if covers else "conv",
+        in_channels=source.shape[3],
+        out_channels=out_channels,
+        in_size=(source.shape[1], source.shape[2]),
+        kernel=(kernel[0], kernel[1]),
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        act_signed=grid.signed,
+    )
+    return geometry, Precision(weight_bits=conv.weight_grid.bits, act_bits=grid.bits)
