@@ -1,0 +1,161 @@
+"""`Target`: a kind of machine to compile for, and which precisions have a real kernel there."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpqdeploy.core import Geometry, Precision, TargetError, parse_precisions
+from mpqdeploy.targets.fingerprint import cpu_flags
+from mpqdeploy.targets.isa import Isa
+
+DEFAULT_PRECISIONS = parse_precisions(("8/8", "4/8", "4/4", "2/2", "1/2", "1/1"))
+
+# What LLVM may emit for each level's `mcpu` below, as /proc/cpuinfo spells it.
+_V3 = ("avx", "avx2", "fma", "bmi1", "bmi2", "f16c", "abm", "movbe", "popcnt", "sse4_2")
+_AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+REQUIRED: Mapping[Isa, tuple[str, ...]] = {
+    Isa.VNNI: (*_V3, *_AVX512, "avx512_vnni"),
+    Isa.AVX2: _V3,
+    Isa.PORTABLE: (),
+}
+_MCPU = {Isa.VNNI: "cascadelake", Isa.AVX2: "haswell", Isa.PORTABLE: "x86-64"}
+
+# Features above the VNNI level that LLVM uses where it has them: /proc/cpuinfo name -> LLVM's.
+_EXTRA = {
+    "avx512ifma": "avx512ifma",
+    "avx512vbmi": "avx512vbmi",
+    "avx512_vbmi2": "avx512vbmi2",
+    "avx512_bitalg": "avx512bitalg",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+    "gfni": "gfni",
+}
+
+REPRESENTATIVE = Geometry(
+    op="conv",
+    in_channels=64,
+    out_channels=64,
+    in_size=(8, 8),
+    kernel=(3, 3),
+    padding=(1, 1, 1, 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A machine to compile for.
+
+    `cpu` and `features` are LLVM's `mcpu` and the features beyond it. `threads` is how many threads
+    a network may use there. `processor` is the architecture as `platform.machine()` names it.
+    """
+
+    name: str
+    isa: Isa
+    cpu: str
+    features: tuple[str, ...] = ()
+    threads: int = 1
+    processor: str = "x86_64"
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The candidates to search over unless the user names others."""
+        return DEFAULT_PRECISIONS
+
+    @property
+    def key(self) -> str:
+        """Everything that can change the code or its time, in one line, for stored records."""
+        extra = "".join(f"+{feature}" for feature in self.features)
+        return f"{self.isa}:{self.cpu}{extra}:{self.threads}"
+
+    def tvm_target(self) -> Any:
+        """The `tvm.target.Target` to build for."""
+        from tvm.target import Target as TvmTarget
+
+        options: dict[str, Any] = {"kind": "llvm", "mcpu": self.cpu, "num-cores": self.threads}
+        if self.features:
+            options["mattr"] = [f"+{feature}" for feature in self.features]
+        return TvmTarget(options)
+
+    def missing(self) -> tuple[str, ...]:
+        """CPU features that the target needs and this machine lacks."""
+        if _processor() != self.processor:
+            return (self.processor,)
+        flags = cpu_flags()
+        spelled = {llvm: flag for flag, llvm in _EXTRA.items()}
+        wanted = (*REQUIRED[self.isa], *(spelled[feature] for feature in self.features))
+        return tuple(flag for flag in wanted if flag not in flags)
+
+    def require_here(self) -> None:
+        """Raise `TargetError` unless this machine can run the target's code."""
+        missing = self.missing()
+        if missing:
+            raise TargetError(
+                f"target {self.name!r} cannot run on this machine: its CPU lacks {missing[0]}.",
+                hint=f"Use --target host (here {host().isa}), or run where the CPU has it.",
+            )
+
+
+def host() -> Target:
+    """This machine: its level from the CPU's feature flags.
+
+    The flags decide, not the CPU's name: a hypervisor may hide features that the name implies.
+    """
+    if _processor() != "x86_64":
+        return Target(name="host", isa=Isa.PORTABLE, cpu=_llvm_cpu(), processor=platform.machine())
+    flags = cpu_flags()
+    isa = next(isa for isa in Isa if flags.issuperset(REQUIRED[isa]))
+    extra = tuple(llvm for flag, llvm in _EXTRA.items() if flag in flags)
+    return Target(name="host", isa=isa, cpu=_MCPU[isa], features=extra if isa is Isa.VNNI else ())
+
+
+NAMED: Mapping[str, Target] = {
+    name: Target(name=name, isa=isa, cpu=_MCPU[isa])
+    for name, isa in (
+        ("x86-64-vnni", Isa.VNNI),
+        ("x86-64-avx2", Isa.AVX2),
+        ("x86-64", Isa.PORTABLE),
+    )
+}
+
+
+def load_target(name: str) -> Target:
+    """`"host"` or a name in `NAMED`. Raises `TargetError` for anything else.
+
+    Compiling for a target that is not this machine is fine; `require_here` is asked when it runs.
+    """
+    if name == "host":
+        return host()
+    try:
+        return NAMED[name]
+    except KeyError:
+        raise TargetError(
+            f"unknown target {name!r}.", hint=f"Known targets: {', '.join(('host', *NAMED))}."
+        ) from None
+
+
+def capabilities(
+    target: Target, precisions: Iterable[Precision] | None = None
+) -> Mapping[Precision, tuple[str, ...]]:
+    """Names of the kernels that compute a 3x3 convolution at each precision, preferred first."""
+    from mpqdeploy.targets.kernels import KERNELS
+    from mpqdeploy.targets.synthesize import synthesize
+
+    table: dict[Precision, tuple[str, ...]] = {}
+    for precision in precisions or target.precisions:
+        site = synthesize(REPRESENTATIVE, precision)
+        matching = [k for k in KERNELS if k.matches(site.step, site.tensors, target.isa)]
+        table[precision] = tuple(kernel.name for kernel in matching)
+    return table
+
+
+def _processor() -> str:
+    machine = platform.machine()
+    return "x86_64" if machine.lower() in ("x86_64", "amd64") else machine
+
+
+def _llvm_cpu() -> str:
+    from tvm.target.codegen import llvm_get_system_cpu
+
+    return str(llvm_get_system_cpu())
