@@ -1,0 +1,148 @@
+"""`Epilogue`: turns accumulators into every layout of every output of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+from tvm.script.ir_builder import tirx as T
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Buffer, Tensors
+from mpqdeploy.targets.kernels.epilogue.borders import clear_word_ends, fill_border
+from mpqdeploy.targets.kernels.epilogue.values import Values
+from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
+from mpqdeploy.targets.kernels.epilogue.writers import Writer, store_row
+from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layouts, stored_channels
+from mpqdeploy.targets.program import Step
+
+__all__ = ["Epilogue", "declare"]
+
+
+class Epilogue:
+    """A step's output expressions as TIR, for vectors of `lanes` (4, 8 or 16) channels.
+
+    Made before the PrimFunc is opened, used inside it, arguments in the order of `Emitted`:
+
+        epilogue = Epilogue(step, tensors, layouts, lanes=16, isa=isa)
+        with IRBuilder() as ib, T.prim_func():
+            T.func_name(step.name)
+            source = declare("source", Buffer(tensor=..., layout=...), tensors)  # the anchor's
+            epilogue.declare_reads()
+            weights = T.arg("weights", T.buffer(...))  # the kernel's own constants
+            epilogue.declare_constants()
+            epilogue.declare_writes()
+            epilogue.fill_borders()
+            ...  # for every pixel and every c0 in range(0, C, lanes):
+                epilogue.store(acc[T.ramp(0, 1, 16)], n, y, x, c0)
+        Emitted(func=ib.get(), reads=(anchor, *epilogue.reads),
+                constants=(weights, *epilogue.constants), writes=epilogue.writes)
+
+    Every pixel must be stored with every multiple of `lanes` below `stored_channels(C)`, each at
+    least once and in any order; a multiple of `lanes` past that is ignored where it is a Python
+    int, and must not occur where it is symbolic (but for C <= 4, where it is ignored too).
+    Values past channel C are not defined, but stay inside the buffers.
+
+    Arithmetic is float32 in the order of the expressions. The compiler may contract a
+    multiplication and an addition into one FMA, which rounds once instead of twice: a code may
+    differ by one from another executor's, where the value before rounding is within float
+    rounding of a threshold. NaN and infinities are not expected.
+    """
+
+    def __init__(
+        self, step: Step, tensors: Tensors, layouts: Layouts, *, lanes: int, isa: Isa
+    ) -> None:
+        if lanes not in (4, 8, 16):
+            raise ValueError(f"an epilogue has 4, 8 or 16 lanes, not {lanes}")
+        shapes = {tensors[output.tensor].shape for output in step.outputs}
+        if len(shapes) != 1:
+            raise ValueError(f"{step.name}: outputs of one step differ in shape: {shapes}")
+        self.shape = shapes.pop()
+        self.lanes = lanes
+        self._isa = isa
+        self._step = step
+        self._tensors = tensors
+        self._values = Values(step, tensors, layouts)
+        self._targets = [
+            (output, Buffer(tensor=output.tensor, layout=layout))
+            for output in step.outputs
+            for layout in layouts[output.tensor]
+        ]
+        self._writers: list[Writer] = []
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """What `Load`s read: arguments after the anchor's input."""
+        return self._values.reads
+
+    @property
+    def constants(self) -> tuple[NDArray[Any], ...]:
+        """Per-channel float32 vectors, padded with zeros to a multiple of CHANNEL_BLOCK."""
+        return self._values.constants
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """Every layout of every output."""
+        return tuple(buffer for _, buffer in self._targets)
+
+    def declare_reads(self) -> None:
+        self._values.declare_reads()
+
+    def declare_constants(self) -> None:
+        self._values.declare_constants()
+
+    def declare_writes(self) -> None:
+        self._writers = [
+            Writer(
+                tensor=self._tensors[buffer.tensor],
+                buffer=buffer,
+                arg=declare(f"out{i}", buffer, self._tensors),
+                value=output.value,
+                isa=self._isa,
+            )
+            for i, (output, buffer) in enumerate(self._targets)
+        ]
+
+    def store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
+        """Writes channels c0 .. c0+lanes-1 of output pixel (n, y, x) to every layout.
+
+        `acc`: int32 expression of `lanes` lanes, None without an anchor. `c0`: a multiple of
+        `lanes`, an int or symbolic.
+        """
+        stored = stored_channels(self.shape[3])
+        if isinstance(c0, int):
+            if c0 < stored:
+                self._store(acc, n, y, x, c0)
+        elif stored <= 4:
+            with T.If(c0 == 0), T.Then():
+                self._store(acc, n, y, x, 0)
+        else:
+            self._store(acc, n, y, x, c0)
+
+    def _store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
+        place = Place(n=n, y=y, x=x, c=c0, lanes=self.lanes)
+        evaluation = self._values.at(place, acc if acc is None else T.bind(acc))
+        for writer in self._writers:
+            writer.store(evaluation, place)
+
+    def store_row(self, n: Any, y: Any, x: Any, lanes: int) -> None:
+        """Writes all channels (at most 4) of `lanes` pixels from (n, y, x), without an anchor.
+
+        For images: vectors run along the row, as NCHW floats lie. Every layout must be bytes.
+        """
+        for writer in self._writers:
+            codes = []
+            for channel in range(self.shape[3]):
+                place = Place(n=n, y=y, x=x, c=channel, lanes=lanes, axis="row")
+                codes.append(self._values.at(place, None).stored(writer.value, writer.grid))
+            store_row(writer, codes, Place(n=n, y=y, x=x, c=0, lanes=lanes, axis="row"))
+
+    def fill_borders(self) -> None:
+        """Emits loops that write the padding borders of every written layout, and the unused
+        ends of bit words. Once per function, before or after the stores."""
+        for writer in self._writers:
+            fill_border(writer.tensor, writer.buffer, writer.arg)
+            stored = stored_channels(self.shape[3])
+            odd = stored // CHANNEL_BLOCK % 2 == 1
+            if writer.buffer.layout.kind == "bits" and odd and stored > self.lanes:
+                clear_word_ends(writer.tensor, writer.buffer, writer.parts(16))

@@ -1,0 +1,149 @@
+"""Stores vectors of output values into the layouts of a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script.ir_builder import tirx as T
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Buffer
+from mpqdeploy.targets.kernels.epilogue.values import Evaluation
+from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer, ramp
+from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, stored_channels
+from mpqdeploy.targets.program import Expr, Grid, Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Writer:
+    """Writes `value` to one layout of one tensor; `arg` is the layout's TIR buffer."""
+
+    tensor: Tensor
+    buffer: Buffer
+    arg: Any
+    value: Expr
+    isa: Isa
+
+    def store(self, evaluation: Evaluation, place: Place) -> None:
+        """Stores the channels from `place.c` that exist, of one pixel."""
+        if self.buffer.layout.kind == "float":
+            self._store_floats(evaluation.real(self.value), place)
+        elif self.buffer.layout.kind == "bytes":
+            self._store_bytes(evaluation.stored(self.value, self.grid), place)
+        else:
+            self._store_bits(evaluation, place)
+
+    @property
+    def grid(self) -> Grid:
+        if self.tensor.grid is None:
+            raise ValueError(f"{self.tensor.name} has no integer grid and can only be float")
+        return self.tensor.grid
+
+    @property
+    def _channels(self) -> int:
+        return self.tensor.shape[3]
+
+    def pixel(self, place: Place) -> list[Any]:
+        top, left, _, _ = self.buffer.layout.padding
+        return [place.n, place.y + top, place.x + left]
+
+    def _store_bytes(self, stored: Any, place: Place) -> None:
+        lanes = min(place.lanes, stored_channels(self._channels))
+        if lanes < place.lanes:
+            stored = T.Shuffle([stored], list(range(lanes)))
+        codes = T.cast(stored, f"uint8x{lanes}")
+        T.buffer_store(self.arg, codes, [*self.pixel(place), T.ramp(place.c, 1, lanes)])
+
+    def _store_bits(self, evaluation: Evaluation, place: Place) -> None:
+        grid = self.grid
+        for plane in range(planes(grid)):
+            if grid.bipolar:
+                bits = evaluation.positive(self.value)
+            else:
+                plane_bit = integer(1 << plane, place.lanes)
+                stored = evaluation.stored(self.value, grid)
+                bits = T.bitwise_and(stored, plane_bit) != integer(0, place.lanes)
+            if self._channels % CHANNEL_BLOCK:
+                exists = T.ramp(place.c, 1, place.lanes) < integer(self._channels, place.lanes)
+                bits = T.And(exists, bits)
+            self._store_mask(mask_of(bits, place.lanes, self.isa), plane, place)
+
+    def _store_mask(self, mask: Any, plane: int, place: Place) -> None:
+        """`mask`: uint32, bit i for channel place.c + i. Touches no bit of other channels."""
+        pixel = [*self.pixel(place), plane]
+        if stored_channels(self._channels) <= place.lanes:
+            T.buffer_store(self.arg, mask, [*pixel, 0])
+            return
+        if place.lanes in (8, 16):
+            part = self.parts(place.lanes)
+            mask = T.cast(mask, f"uint{place.lanes}")
+            T.buffer_store(part, mask, [*pixel, place.c // place.lanes])
+            return
+        word = [*pixel, place.c // WORD]
+        shift = T.cast(place.c % WORD, "uint32")
+        ones = T.shift_left(T.uint32((1 << place.lanes) - 1), shift)
+        kept = T.bitwise_and(self.arg[tuple(word)], T.bitwise_not(ones))
+        T.buffer_store(self.arg, T.bitwise_or(kept, T.shift_left(mask, shift)), word)
+
+    def parts(self, bits: int) -> Any:
+        """The words of a bits layout seen as little endian parts of 8 or 16 bits."""
+        shape = [*self.arg.shape[:-1], self.arg.shape[-1] * (WORD // bits)]
+        return T.decl_buffer(shape, f"uint{bits}", data=self.arg.data)
+
+    def _store_floats(self, value: Any, place: Place) -> None:
+        _, height, width, channels = self.tensor.shape
+        contiguous = height == 1 and width == 1
+        if place.lanes == 1:
+            T.buffer_store(self.arg, value, [place.n, place.c, place.y, place.x])
+        elif contiguous and channels % place.lanes == 0:
+            flat = T.decl_buffer((self.tensor.shape[0], channels), "float32", data=self.arg.data)
+            T.buffer_store(flat, value, [place.n, ramp(place.c, place.lanes)])
+        else:
+            self._scatter_floats(value, place)
+
+    def _scatter_floats(self, value: Any, place: Place) -> None:
+        lanes = T.alloc_buffer((place.lanes,), "float32", scope="global")
+        T.buffer_store(lanes, value, [T.ramp(0, 1, place.lanes)])
+        for lane in range(place.lanes):
+            channel = place.c + lane
+            if isinstance(channel, int) or self._channels % place.lanes == 0:
+                if isinstance(channel, int) and channel >= self._channels:
+                    continue
+                T.buffer_store(self.arg, lanes[lane], [place.n, channel, place.y, place.x])
+            else:
+                with T.If(channel < self._channels), T.Then():
+                    T.buffer_store(self.arg, lanes[lane], [place.n, channel, place.y, place.x])
+
+
+def mask_of(bits: Any, lanes: int, isa: Isa) -> Any:
+    """Bit i of the uint32 is lane i of the bool vector `bits`."""
+    if lanes == 16 and isa is not Isa.PORTABLE:
+        ones = T.cast(T.Select(bits, integer(-1, 16), integer(0, 16)), "int8x16")
+        return T.cast(
+            T.call_llvm_pure_intrin("int32", "llvm.x86.sse2.pmovmskb.128", ones), "uint32"
+        )
+    if lanes == 8 and isa is not Isa.PORTABLE:
+        ones = T.reinterpret("float32x8", T.Select(bits, integer(-1, 8), integer(0, 8)))
+        return T.cast(
+            T.call_llvm_pure_intrin("int32", "llvm.x86.avx.movmsk.ps.256", ones), "uint32"
+        )
+    weights = T.shift_left(integer(1, lanes), T.ramp(0, 1, lanes))
+    terms = T.Select(bits, weights, integer(0, lanes))
+    return T.cast(
+        T.call_llvm_pure_intrin("int32", f"llvm.vector.reduce.or.v{lanes}i32", terms), "uint32"
+    )
+
+
+def store_row(writer: Writer, codes: list[Any], place: Place) -> None:
+    """Stores every channel (up to 4) of `place.lanes` pixels of a row into a bytes layout.
+
+    `codes[c]`: int32 vector over the pixels whose low 8 bits are channel c's stored value.
+    """
+    word = T.bitwise_and(codes[0], integer(255, place.lanes))
+    for channel, code in enumerate(codes[1:], start=1):
+        byte = T.bitwise_and(code, integer(255, place.lanes))
+        word = T.bitwise_or(word, T.shift_left(byte, integer(8 * channel, place.lanes)))
+    pixels = T.decl_buffer(writer.arg.shape[:3], "int32", data=writer.arg.data)
+    n, y, x = writer.pixel(place)
+    T.buffer_store(pixels, word, [n, y, ramp(x, place.lanes)])
