@@ -1,0 +1,34 @@
+"""Quantized and searchable networks on Brevitas. Importing this imports torch."""
+
+from __future__ import annotations
+
+from mpqdeploy.nn.build import (
+    build_float,
+    build_quantized,
+    build_supernet,
+    site_layers,
+    sites,
+)
+from mpqdeploy.nn.calibrate import calibrate
+from mpqdeploy.nn.checkpoint import load_checkpoint
+from mpqdeploy.nn.models import MODELS
+from mpqdeploy.nn.reshape import scale_clip_
+from mpqdeploy.nn.search_layer import Mode, SearchLayer
+from mpqdeploy.nn.spec import ModelSpec
+from mpqdeploy.nn.transfer import transfer
+
+__all__ = [
+    "MODELS",
+    "Mode",
+    "ModelSpec",
+    "SearchLayer",
+    "build_float",
+    "build_quantized",
+    "build_supernet",
+    "calibrate",
+    "load_checkpoint",
+    "scale_clip_",
+    "site_layers",
+    "sites",
+    "transfer",
+]

@@ -1,0 +1,171 @@
+"""Building a network in its three forms: float, searchable, quantized."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mpqdeploy.core import ConfigError, Geometry, Policy, Precision
+from mpqdeploy.core import Site as CoreSite
+from mpqdeploy.nn.layers import Site, SiteConv2d, fixed_layer, named_sites, replace_sites
+from mpqdeploy.nn.models import MODELS
+from mpqdeploy.nn.search_layer import Mode, SearchLayer
+from mpqdeploy.nn.spec import ModelSpec
+
+PINNED = Precision(weight_bits=8, act_bits=8)
+
+
+def build_float(spec: ModelSpec) -> nn.Module:
+    """The network with freshly initialised float layers.
+
+    Raises `ConfigError` for a name that `MODELS` lacks or an option that the model does not take.
+    """
+    if spec.name not in MODELS:
+        raise ConfigError(
+            f"there is no model {spec.name!r}.", hint=f"Choose one of {', '.join(sorted(MODELS))}."
+        )
+    definition = MODELS[spec.name]
+    known = [name for name in inspect.signature(definition).parameters if name != "spec"]
+    for option in spec.options:
+        if option not in known:
+            raise ConfigError(
+                f"model {spec.name!r} has no option {option!r}.",
+                hint=f"Its options: {', '.join(known) or 'none'}.",
+            )
+    return definition(spec, **spec.options)
+
+
+def sites(
+    spec: ModelSpec,
+    *,
+    pins: Mapping[str, Precision | None] | None = None,
+    exclude: Iterable[str] = (),
+) -> tuple[CoreSite, ...]:
+    """The quantizable layers in execution order, with the geometry they have on `spec.image`.
+
+    The first and the last are pinned at 8/8 [r], and so is every name in `exclude`. `pins` has the
+    last word: a precision pins a site, None frees it. Raises `ConfigError` for an unknown name.
+    """
+    found = _trace(spec)
+    names = [site.name for site in found]
+    pinned: dict[str, Precision | None] = {names[0]: PINNED, names[-1]: PINNED}
+    pinned.update(dict.fromkeys(exclude, PINNED))
+    pinned.update(pins or {})
+    for name in pinned:
+        _check_known(name, names, spec)
+    return tuple(replace(site, pinned=pinned.get(site.name)) for site in found)
+
+
+def build_supernet(
+    spec: ModelSpec, candidates: Mapping[str, Sequence[Precision]], mode: Mode = "joint"
+) -> nn.Module:
+    """The network with a `SearchLayer` at every site.
+
+    `candidates` has every site's name; a site that is pinned has one candidate. Raises
+    `ConfigError` where a site is missing, unknown or without candidates, or `mode` is neither.
+    """
+    if mode not in ("joint", "factorized"):
+        raise ConfigError(
+            f"there is no supernet mode {mode!r}.", hint='Use "joint" or "factorized".'
+        )
+    net = build_float(spec)
+    _check_names(candidates, net, spec)
+
+    def make(name: str, site: Site) -> nn.Module:
+        if not candidates[name]:
+            raise ConfigError(f"site {name!r} has no candidate precision.", hint="Give at least 1.")
+        return SearchLayer(site, candidates[name], mode)
+
+    return replace_sites(net, make)
+
+
+def build_quantized(spec: ModelSpec, policy: Policy) -> nn.Module:
+    """The network in plain Brevitas layers, every site at its precision in `policy`.
+
+    `brevitas.export.export_qonnx` takes it. Raises `ConfigError` where the policy misses a site or
+    names one that the model has not.
+    """
+    net = build_float(spec)
+    _check_names(policy.precisions, net, spec)
+    return replace_sites(net, lambda name, site: fixed_layer(site, policy[name]))
+
+
+def site_layers(net: nn.Module) -> dict[str, SearchLayer]:
+    """The searchable layers of a supernet by site name, in definition order."""
+    return {name: m for name, m in net.named_modules() if isinstance(m, SearchLayer)}
+
+
+def _trace(spec: ModelSpec) -> list[CoreSite]:
+    """Sites in the order in which one forward pass, on the meta device, reaches them."""
+    found: list[CoreSite] = []
+    with torch.device("meta"):
+        net = build_float(spec).eval()
+        image = torch.zeros(1, *spec.image)
+    for name, module in named_sites(net):
+
+        def note(
+            module: nn.Module, args: tuple[Any, ...], output: Tensor, name: str = name
+        ) -> None:
+            found.append(CoreSite(name=name, geometry=_geometry(module, args[0])))
+
+        module.register_forward_hook(note)
+    try:
+        net(image)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model {spec.name!r} cannot take images of shape {spec.image}: {error}",
+            hint="Give (channels, height, width) that fit its strides.",
+        ) from None
+    return found
+
+
+def _geometry(module: nn.Module, x: Tensor) -> Geometry:
+    if isinstance(module, SiteConv2d):
+        pad_y, pad_x = (int(pad) for pad in module.padding)
+        return Geometry(
+            op="conv",
+            in_channels=module.in_channels,
+            out_channels=module.out_channels,
+            in_size=(x.shape[2], x.shape[3]),
+            kernel=_pair(module.kernel_size),
+            stride=_pair(module.stride),
+            padding=(pad_y, pad_x, pad_y, pad_x),
+            dilation=_pair(module.dilation),
+            groups=module.groups,
+            act_signed=module.act_signed,
+        )
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return Geometry(
+        op="linear",
+        in_channels=weight.shape[1],
+        out_channels=weight.shape[0],
+        act_signed=bool(module.act_signed),
+    )
+
+
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    return sizes[0], sizes[1]
+
+
+def _check_names(given: Mapping[str, Any], net: nn.Module, spec: ModelSpec) -> None:
+    names = [name for name, _ in named_sites(net)]
+    for name in given:
+        _check_known(name, names, spec)
+    for name in names:
+        if name not in given:
+            raise ConfigError(
+                f"no precision is given for site {name!r} of {spec.name!r}.",
+                hint="Every site needs one.",
+            )
+
+
+def _check_known(name: str, names: Sequence[str], spec: ModelSpec) -> None:
+    if name not in names:
+        raise ConfigError(
+            f"model {spec.name!r} has no site {name!r}.", hint=f"Its sites: {', '.join(names)}."
+        )

@@ -1,0 +1,94 @@
+"""Loading float weights from a file that somebody else may have made."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpqdeploy.core import CheckpointError
+from mpqdeploy.nn.transfer import float_state
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIX = "module."  # what DataParallel puts before every name
+_COUNTER = "num_batches_tracked"  # absent from old checkpoints, and of no effect here
+
+
+def load_checkpoint(net: nn.Module, path: Path) -> None:
+    """Copy the weights and BatchNorm statistics in `path` into `net`, whatever its form.
+
+    `.npz` (plain arrays) or a torch file (`.th`, `.pt`, `.pth`) with a state dict, also one under
+    "state_dict", also with names that begin with "module.". Nothing in the file is executed.
+    Raises `CheckpointError` naming the first name or shape that does not fit; `net` is then as it
+    was.
+    """
+    values = _read(path)
+    targets = float_state(net)
+    for name, target in targets.items():
+        if name not in values:
+            if name.endswith(_COUNTER):
+                continue
+            raise CheckpointError(f"{path}: there is no {name!r}, which the model has.", hint=_HINT)
+        if values[name].shape != target.shape:
+            raise CheckpointError(
+                f"{path}: {name!r} has shape {list(values[name].shape)}, the model's has "
+                f"{list(target.shape)}.",
+                hint=_HINT,
+            )
+    for name in values:
+        if name not in targets:
+            raise CheckpointError(
+                f"{path}: {name!r} is in the file and not in the model.", hint=_HINT
+            )
+    with torch.no_grad():
+        for name, value in values.items():
+            targets[name].copy_(value)
+
+
+_HINT = "Give a checkpoint of this model with this number of classes."
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.", hint="Check the path.")
+    try:
+        content = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({reason}).",
+            hint="Give an .npz of plain arrays or a torch file with a state dict of tensors.",
+        ) from None
+    return {name.removeprefix(_PREFIX): value for name, value in content.items()}
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise ValueError("it holds no state dict")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError("it holds no tensors")
+    return tensors

@@ -1,0 +1,15 @@
+"""Network definitions, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from mpqdeploy.nn.models.digits_cnn import DigitsCNN
+from mpqdeploy.nn.models.resnet20 import ResNet20
+
+MODELS: Mapping[str, Callable[..., nn.Module]] = {
+    "digits_cnn": DigitsCNN,
+    "resnet20": ResNet20,
+}

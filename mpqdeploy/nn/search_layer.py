@@ -1,0 +1,129 @@
+"""`SearchLayer`: a site with several candidate precisions and one float weight for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpqdeploy.core import Precision
+from mpqdeploy.nn.layers import Site, SiteConv2d
+from mpqdeploy.nn.quantizers import ActQuant, WeightStats, quantized_weight
+
+Mode = Literal["joint", "factorized"]
+
+
+class SearchLayer(nn.Module):
+    """A mixture over the candidates j = (m_j weight bits, n_j activation bits) of one site.
+
+    `joint` [r]: one softmax over the pairs, output sum_j p_j conv(Q_mj(W), Q_nj(x)). A convolution
+    is linear in its weights, so the candidates that share n are summed *before* it: one
+    convolution per distinct n, sum_n conv(sum_m p_mn Q_m(W), Q_n(x)), and the same output [o].
+
+    `factorized` [F]: a softmax over weight widths and one over activation widths, output
+    conv(sum_m p_m Q_m(W), sum_n p_n Q_n(x)), one convolution.
+
+    No Gumbel noise [r]. A bias is added once, because probabilities sum to 1.
+    """
+
+    def __init__(self, site: Site, candidates: Sequence[Precision], mode: Mode) -> None:
+        super().__init__()
+        self.candidates = tuple(candidates)
+        self.mode: Mode = mode
+        self.weight = nn.Parameter(site.weight.detach().clone())
+        self.bias = None if site.bias is None else nn.Parameter(site.bias.detach().clone())
+        self._conv = _conv_options(site) if isinstance(site, SiteConv2d) else None
+        self.weight_bits = tuple(dict.fromkeys(c.weight_bits for c in self.candidates))
+        self.act_bits = tuple(dict.fromkeys(c.act_bits for c in self.candidates))
+        self._pairs = [
+            (self.weight_bits.index(c.weight_bits), self.act_bits.index(c.act_bits))
+            for c in self.candidates
+        ]
+        self.acts = nn.ModuleList(ActQuant(bits, site.act_signed) for bits in self.act_bits)
+        self.logits: nn.ParameterList = nn.ParameterList(
+            nn.Parameter(torch.zeros(size)) for size in self._logit_sizes()
+        )
+
+    def _logit_sizes(self) -> tuple[int, ...]:
+        if self.mode == "joint":
+            return (len(self.candidates),)
+        return (len(self.weight_bits), len(self.act_bits))
+
+    def probabilities(self) -> Tensor:
+        """p over `candidates`, shape `[J]`, sums to 1.
+
+        In factorized mode p_m p_n of the pairs that are candidates, renormalised: the mixture
+        itself also contains the other pairs, but no network that is sampled from it can [o].
+        """
+        if self.mode == "joint":
+            return torch.softmax(self.logits[0], 0)
+        weight_p, act_p = (torch.softmax(logits, 0) for logits in self.logits)
+        chances = torch.stack([weight_p[m] * act_p[n] for m, n in self._pairs])
+        return chances / chances.sum()
+
+    @torch.no_grad()
+    def set_probabilities_(self, probabilities: Tensor) -> None:
+        """Set the logits so that `probabilities()` is the given `[J]`, all entries positive.
+
+        Factorized logits can only take its marginals: there it holds as far as those go.
+        """
+        if self.mode == "joint":
+            self.logits[0].copy_(probabilities.log())
+            return
+        for axis, logits in enumerate(self.logits):
+            marginal = torch.zeros_like(logits)
+            for pair, chance in zip(self._pairs, probabilities, strict=True):
+                marginal[pair[axis]] += chance
+            logits.copy_(marginal.log())
+
+    def chosen(self) -> Precision:
+        """The candidate of greatest probability; the first of equals."""
+        return self.candidates[int(self.probabilities().argmax())]
+
+    def forward(self, x: Tensor) -> Tensor:
+        stats = WeightStats(self.weight)
+        weights = [quantized_weight(self.weight, bits, stats) for bits in self.weight_bits]
+        if len(self.candidates) == 1:
+            return self._product(self._act(0, x), weights[0], self.bias)
+        if self.mode == "joint":
+            return self._joint(x, weights)
+        weight_p, act_p = (torch.softmax(logits, 0) for logits in self.logits)
+        acts = [self._act(n, x) for n in range(len(self.act_bits))]
+        return self._product(_mix(acts, act_p), _mix(weights, weight_p), self.bias)
+
+    def _joint(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        p = torch.softmax(self.logits[0], 0)
+        terms = []
+        for n in range(len(self.act_bits)):
+            group = [(m, j) for j, (m, of_pair) in enumerate(self._pairs) if of_pair == n]
+            weight = _mix([weights[m] for m, _ in group], p[[j for _, j in group]])
+            bias = None if terms else self.bias
+            terms.append(self._product(self._act(n, x), weight, bias))
+        return sum(terms[1:], start=terms[0])
+
+    def _act(self, index: int, x: Tensor) -> Tensor:
+        quantized: Tensor = self.acts[index].quantize(x)  # type: ignore[operator]
+        return quantized
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self._conv is None:
+            return F.linear(x, weight, bias)
+        return F.conv2d(x, weight, bias, **self._conv)
+
+
+def _mix(values: Sequence[Tensor], chances: Tensor) -> Tensor:
+    """sum_i chances[i] * values[i]."""
+    terms = [chance * value for chance, value in zip(chances.unbind(), values, strict=True)]
+    return sum(terms[1:], start=terms[0])
+
+
+def _conv_options(site: SiteConv2d) -> dict[str, Any]:
+    return {
+        "stride": site.stride,
+        "padding": site.padding,
+        "dilation": site.dilation,
+        "groups": site.groups,
+    }
