@@ -1,0 +1,89 @@
+"""Dot-product convolutions against exact integer arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DotKernel
+from mpqdeploy.targets.layout import Layout
+from tests.targets.kernels.convolutions import Case, check, convolution, runs_here
+
+RUNNABLE = [kernel for kernel in DOT_KERNELS if runs_here(kernel.micro.isa)]
+each_level = pytest.mark.parametrize("kernel", RUNNABLE, ids=lambda kernel: kernel.name)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Case:
+    acts = draw(st.sampled_from(["u8", "u4", "u2", "s8", "s4", "b"]))
+    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    zero = draw(st.sampled_from([0, 1, 3])) if acts[0] == "u" else 0
+    return convolution(
+        image=(
+            draw(st.integers(1, 2)),
+            draw(st.integers(5, 9)),
+            draw(st.integers(5, 18)),
+            draw(st.sampled_from([1, 3, 5, 16, 17, 33])),
+        ),
+        out=draw(st.sampled_from([1, 3, 10, 16, 17, 33, 64])),
+        kernel=kernel,
+        stride=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        dilation=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        padding=(draw(st.integers(0, 2)), draw(st.integers(0, 2)), 1, draw(st.integers(0, 2))),
+        weights=draw(st.sampled_from(["s8", "s4", "s3", "s2", "n2", "u4", "s7", "s1", "b"])),
+        acts=acts,
+        zero=zero,
+        extreme=draw(st.booleans()),
+        seed=draw(st.integers(0, 99)),
+    )
+
+
+@each_level
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(case=convolutions(), extra=st.integers(0, 1))
+def test_exact_for_every_geometry_and_width(kernel: DotKernel, case: Case, extra: int) -> None:
+    assert kernel.matches(case.step, case.tensors, kernel.micro.isa)
+    check(case, kernel, kernel.micro.isa, extra)
+
+
+@each_level
+def test_extreme_products_do_not_saturate(kernel: DotKernel) -> None:
+    case = convolution(image=(1, 4, 4, 100), out=16, extreme=True)
+    case.codes[:] = 255
+    case.conv.weights[:] = -128
+    check(case, kernel, kernel.micro.isa)
+
+
+@each_level
+@pytest.mark.parametrize("out", [10, 48, 100])
+def test_fully_connected(kernel: DotKernel, out: int) -> None:
+    case = convolution(
+        image=(2, 4, 4, 20), out=out, kernel=(4, 4), padding=(0, 0, 0, 0), weights="s4"
+    )
+    assert case.tensors["y"].shape == (2, 1, 1, out)
+    check(case, kernel, kernel.micro.isa)
+
+
+@each_level
+def test_packed_weights_take_their_own_width(kernel: DotKernel) -> None:
+    case = convolution(image=(1, 8, 8, 64), out=64, weights="s2")
+    schedule = kernel.schedules(case.step, case.tensors, kernel.micro.isa)[0]
+    layouts = {
+        "x": (Layout(kind="bytes", padding=(1, 1, 1, 1)),),
+        "y": (Layout(kind="float"),),
+    }
+    emitted = kernel.emit(case.step, case.tensors, layouts, kernel.micro.isa, schedule)
+    weights = [array for array in emitted.constants if array.ndim == 2]
+    assert sum(array.nbytes for array in weights) == case.conv.weights.size * 2 // 8
+
+
+def test_declines_what_it_cannot_compute() -> None:
+    kernel = DOT_KERNELS[0]
+    wide = convolution(image=(1, 8, 8, 16), out=16, weights="u8")
+    assert not kernel.matches(wide.step, wide.tensors, Isa.VNNI)
+    good = convolution(image=(1, 8, 8, 16), out=16)
+    assert not kernel.matches(good.step, good.tensors, Isa.AVX2)
+    odd = convolution(image=(1, 8, 8, 16), out=16, acts="s8", zero=300)
+    assert not kernel.matches(odd.step, odd.tensors, Isa.VNNI)
