@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+from mpqdeploy.core import ModelError
+from mpqdeploy.export.executors import (
+    onnxruntime_layers,
+    onnxruntime_logits,
+    qonnx_logits,
+    qonnx_reference,
+)
+from mpqdeploy.export.standard import to_standard_onnx
+from tests.export.networks import images, model, quant_node
+
+
+def test_stock_onnxruntime_runs_it(standard_file: Path, qonnx_file: Path) -> None:
+    session = onnxruntime.InferenceSession(standard_file, providers=["CPUExecutionProvider"])
+    x = images(1)
+    (logits,) = session.run(["logits"], {"input": x})
+    np.testing.assert_allclose(logits, qonnx_logits(qonnx_file, x), rtol=1e-4, atol=1e-4)
+
+
+def test_every_layer_agrees_on_identical_inputs(standard_file: Path, qonnx_file: Path) -> None:
+    reference = qonnx_reference(qonnx_file, images(16))
+    layers = reference.compare(onnxruntime_layers(standard_file, reference))
+    assert len(layers) == 6
+    assert all(layer.holds for layer in layers), layers
+    assert sum(layer.flips for layer in layers) <= 3
+
+
+def test_end_to_end_predictions(standard_file: Path, qonnx_file: Path) -> None:
+    x = images(32)
+    expected = qonnx_logits(qonnx_file, x).argmax(axis=1)
+    assert (onnxruntime_logits(standard_file, x).argmax(axis=1) == expected).mean() > 0.95
+
+
+def test_nothing_but_standard_operators(standard_file: Path) -> None:
+    standard = onnx.load(standard_file)
+    assert {node.domain for node in standard.graph.node} == {""}
+    assert [entry.domain for entry in standard.opset_import] == [""]
+    onnx.checker.check_model(standard, full_check=True)
+
+
+@pytest.mark.parametrize(("bits", "stored"), [(1, 1), (2, 2), (3, 4), (4, 4), (6, 8), (8, 8)])
+def test_weights_take_their_own_width(tmp_path: Path, bits: int, stored: int) -> None:
+    shape = (64, 32, 3, 3)
+    weights = np.random.default_rng(bits).standard_normal(shape).astype(np.float32)
+    scale = np.full((64, 1, 1, 1), 1 / (1 << (bits - 1)), np.float32)
+    tensors = [onnx.numpy_helper.from_array(weights, "w")]
+    nodes = [
+        quant_node("wq", "w", tensors, scale=scale, bits=bits),
+        helper.make_node("Conv", ["x", "wq"], ["y"], "conv"),
+    ]
+    source = model(nodes, tensors, (1, 32, 4, 4), "y", (1, 64, 2, 2))
+    to_standard_onnx(source, tmp_path / "m.onnx")
+    expected = weights.size * stored / 8
+    # Scales (256 bytes; twice where one bit keeps +scale and -scale) and names come on top.
+    assert expected <= (tmp_path / "m.onnx").stat().st_size <= expected + 2000
+
+
+def test_two_bit_weights_need_opset_25_others_21(tmp_path: Path) -> None:
+    for bits, opset in ((1, 21), (2, 25), (4, 21)):
+        tensors = [onnx.numpy_helper.from_array(np.ones((2, 3), np.float32), "w")]
+        nodes = [
+            quant_node("wq", "w", tensors, scale=1.0, bits=bits),
+            helper.make_node("Gemm", ["x", "wq"], ["y"], "fc", transB=1),
+        ]
+        to_standard_onnx(model(nodes, tensors, (1, 3), "y", (1, 2), opset=13), tmp_path / "m.onnx")
+        assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == opset
+
+
+def test_unknown_operator_is_named(tmp_path: Path) -> None:
+    node = helper.make_node("MultiThreshold", ["x", "t"], ["y"], "thresholds", domain="finn.custom")
+    tensors = [onnx.numpy_helper.from_array(np.ones((1, 3), np.float32), "t")]
+    with pytest.raises(ModelError, match=r"'thresholds'.*MultiThreshold"):
+        to_standard_onnx(model([node], tensors, (1, 3), "y", (1, 3)), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_computed_scale_is_named(tmp_path: Path) -> None:
+    tensors: list[onnx.TensorProto] = []
+    quant = quant_node("q", "x", tensors, scale=1.0)
+    quant.input[1] = "scale"
+    nodes = [helper.make_node("ReduceMax", ["x"], ["scale"], "max", keepdims=0), quant]
+    with pytest.raises(ModelError, match=r"'q' \(Quant\) has no constant scale"):
+        to_standard_onnx(model(nodes, tensors, (1, 3), "q", (1, 3)), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("size", [0, 10, 3000])
+def test_file_that_is_cut_short(tmp_path: Path, qonnx_file: Path, size: int) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(qonnx_file.read_bytes()[:size])
+    with pytest.raises(ModelError, match=r"cut\.onnx"):
+        to_standard_onnx(cut, tmp_path / "m.onnx")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
+        to_standard_onnx(tmp_path / "none.onnx", tmp_path / "m.onnx")
