@@ -1,0 +1,101 @@
+"""`measure`: one timing protocol for a single kernel and for a whole compiled network."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mpqdeploy.core import Fingerprint, LatencyRecord, Protocol
+from mpqdeploy.targets.devices import Device, pinned
+
+Timer = Callable[[int, int], Sequence[float]]
+"""`timer(inner, samples)`: `samples` latencies in microseconds, each a mean of `inner` runs."""
+
+LEAST_SAMPLE_US = 1000.0  # one sample lasts at least this, so that the clock's own cost vanishes
+QUIET = 0.1  # widest 95% interval of the median, relative to the median, of a quiet machine
+MOST_ROUNDS = 4  # an unquiet machine is sampled up to this many times the samples asked for
+MOST_INNER = 1 << 24
+
+
+def measure(timer: Timer, protocol: Protocol, fingerprint: Fingerprint) -> LatencyRecord:
+    """Warm up, choose how often a sample repeats the run, and sample until the interval is narrow.
+
+    `protocol.inner` and `protocol.samples` are least numbers; the record's protocol holds what was
+    done. On a machine that stays unquiet the samples run out first: the record's interval then is
+    as wide as it was measured, and `quiet(record)` is false.
+    """
+    inner = repeats(timer, protocol)
+    samples = list(timer(inner, protocol.samples))
+    record = _record(samples, inner, protocol, fingerprint)
+    while not quiet(record) and len(samples) < MOST_ROUNDS * protocol.samples:
+        samples += timer(inner, protocol.samples)
+        record = _record(samples, inner, protocol, fingerprint)
+    return record
+
+
+def sketch(
+    timer: Timer, protocol: Protocol, fingerprint: Fingerprint, samples: int
+) -> LatencyRecord:
+    """A record of a few samples: enough to see that a candidate is far from the best."""
+    inner = repeats(timer, protocol)
+    return _record(list(timer(inner, samples)), inner, protocol, fingerprint)
+
+
+def repeats(timer: Timer, protocol: Protocol) -> int:
+    """Warm up, then the runs per sample so that one lasts `LEAST_SAMPLE_US`."""
+    if protocol.warmup:
+        timer(protocol.warmup, 1)
+    inner = max(protocol.inner, 1)
+    while inner < MOST_INNER:
+        took = min(timer(inner, 1)) * inner
+        if took >= LEAST_SAMPLE_US:
+            break
+        # A run too short for the clock reads 0: grow by a bounded factor until it does not.
+        factor = min(1.1 * LEAST_SAMPLE_US / took, 100.0) if took > 0 else 100.0
+        inner = min(math.ceil(inner * factor), MOST_INNER)
+    return inner
+
+
+def quiet(record: LatencyRecord) -> bool:
+    """Whether the median's 95% interval is within `QUIET` of the median."""
+    low, high = record.interval_us
+    return high - low <= QUIET * record.median_us
+
+
+def device_timer(device: Device, module: Any, function: str, args: Sequence[Any]) -> Timer:
+    """Times a compiled function where it runs."""
+
+    def timer(inner: int, samples: int) -> Sequence[float]:
+        return device.time(module, function, args, inner=inner, samples=samples)
+
+    return timer
+
+
+def call_timer(run: Callable[[], object], *, threads: int = 1) -> Timer:
+    """Times anything callable in this process, a whole network for instance.
+
+    The call's own Python overhead is part of what is timed, as it is of what a user waits for.
+    """
+
+    def timer(inner: int, samples: int) -> Sequence[float]:
+        with pinned(threads):
+            return [_sample(run, inner) for _ in range(samples)]
+
+    return timer
+
+
+def _sample(run: Callable[[], object], inner: int) -> float:
+    start = time.perf_counter_ns()
+    for _ in range(inner):
+        run()
+    return (time.perf_counter_ns() - start) / inner / 1000.0
+
+
+def _record(
+    samples: Sequence[float], inner: int, protocol: Protocol, fingerprint: Fingerprint
+) -> LatencyRecord:
+    done = replace(protocol, inner=inner, samples=len(samples))
+    return LatencyRecord(samples_us=tuple(samples), protocol=done, fingerprint=fingerprint)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from mpqdeploy.core import Fingerprint, Protocol
+from mpqdeploy.targets.measure import (
+    LEAST_SAMPLE_US,
+    MOST_ROUNDS,
+    call_timer,
+    measure,
+    quiet,
+    repeats,
+    sketch,
+)
+
+HERE = Fingerprint(cpu="test", features=(), cores=1, tvm="0", system="test")
+
+
+class Clock:
+    """A timer of runs that take `us` microseconds, read by a clock with `tick` resolution."""
+
+    def __init__(self, us: float, *, tick: float = 0.0, noise: float = 0.0) -> None:
+        self.us, self.tick, self.noise = us, tick, noise
+        self.rng = np.random.default_rng(0)
+        self.calls: list[tuple[int, int]] = []
+
+    def __call__(self, inner: int, samples: int) -> Sequence[float]:
+        self.calls.append((inner, samples))
+        return [self._sample(inner) for _ in range(samples)]
+
+    def _sample(self, inner: int) -> float:
+        total = self.us * inner * (1 + self.noise * self.rng.random())
+        if self.tick:
+            total = np.floor(total / self.tick) * self.tick
+        return float(total / inner)
+
+
+@pytest.mark.parametrize("us", [0.003, 1.7, 400.0, 25_000.0])
+def test_one_sample_lasts_a_millisecond_or_one_run(us: float) -> None:
+    inner = repeats(Clock(us), Protocol(inner=1))
+    assert inner == 1 or LEAST_SAMPLE_US <= inner * us <= 2 * LEAST_SAMPLE_US
+    assert inner * us >= LEAST_SAMPLE_US
+
+
+def test_a_run_shorter_than_the_clocks_tick_is_repeated_more() -> None:
+    record = measure(Clock(0.01, tick=50.0), Protocol(inner=1, samples=10), HERE)
+    assert record.median_us == pytest.approx(0.01, rel=0.1)
+
+
+def test_the_record_holds_what_was_done() -> None:
+    clock = Clock(10.0)
+    record = measure(clock, Protocol(warmup=3, samples=12, inner=1, threads=1), HERE)
+    assert clock.calls[0] == (3, 1)
+    assert record.protocol.samples == len(record.samples_us) == 12
+    assert record.protocol.inner == clock.calls[-1][0]
+    assert quiet(record)
+
+
+def test_inner_is_a_least_number() -> None:
+    assert measure(Clock(5000.0), Protocol(inner=7), HERE).protocol.inner == 7
+
+
+def test_an_unquiet_machine_is_sampled_more_and_its_interval_stays_wide() -> None:
+    record = measure(Clock(2000.0, noise=3.0), Protocol(samples=10), HERE)
+    assert record.protocol.samples == MOST_ROUNDS * 10
+    assert not quiet(record)
+
+
+def test_a_disturbance_that_passes_is_outvoted() -> None:
+    class Disturbed(Clock):
+        def __call__(self, inner: int, samples: int) -> Sequence[float]:
+            self.noise = 3.0 if len(self.calls) == 2 else 0.0
+            return super().__call__(inner, samples)
+
+    record = measure(Disturbed(2000.0), Protocol(samples=10), HERE)
+    assert 10 < record.protocol.samples < MOST_ROUNDS * 10
+    assert quiet(record)
+    assert record.median_us == pytest.approx(2000.0)
+
+
+def test_sketch_takes_as_few_samples_as_asked() -> None:
+    record = sketch(Clock(2000.0, noise=3.0), Protocol(samples=30), HERE, 3)
+    assert record.protocol.samples == 3
+
+
+def test_a_call_is_timed_by_the_clock() -> None:
+    timer = call_timer(lambda: time.sleep(0.002))
+    record = measure(timer, Protocol(warmup=1, samples=3, inner=1), HERE)
+    assert 2000.0 <= record.median_us < 20_000.0
