@@ -96,7 +96,7 @@ class Writer:
         contiguous = height == 1 and width == 1
         if place.lanes == 1:
             T.buffer_store(self.arg, value, [place.n, place.c, place.y, place.x])
-        elif contiguous and channels % place.lanes == 0:
+        elif contiguous and channels % max(place.lanes, CHANNEL_BLOCK) == 0:  # no vector past C
             flat = T.decl_buffer((self.tensor.shape[0], channels), "float32", data=self.arg.data)
             T.buffer_store(flat, value, [place.n, ramp(place.c, place.lanes)])
         else:
@@ -107,7 +107,7 @@ class Writer:
         T.buffer_store(lanes, value, [T.ramp(0, 1, place.lanes)])
         for lane in range(place.lanes):
             channel = place.c + lane
-            if isinstance(channel, int) or self._channels % place.lanes == 0:
+            if isinstance(channel, int) or self._channels % CHANNEL_BLOCK == 0:
                 if isinstance(channel, int) and channel >= self._channels:
                     continue
                 T.buffer_store(self.arg, lanes[lane], [place.n, channel, place.y, place.x])
