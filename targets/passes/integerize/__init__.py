@@ -1,0 +1,89 @@
+"""integerize: a normalized QONNX graph → `Program`.
+
+Every convolution, matrix product and pool becomes the anchor of a step, on integer codes; what
+follows it elementwise (scales, bias, BatchNorm, residual additions, activations, quantizers) folds
+into that step's epilogue. A quantizer of an input is a step without an anchor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from qonnx.core.modelwrapper import ModelWrapper
+
+from mpqdeploy.core import ModelError
+from mpqdeploy.targets.passes.integerize import anchors, elementwise, shapes
+from mpqdeploy.targets.passes.integerize.builder import Builder
+from mpqdeploy.targets.passes.integerize.constants import fold, is_constant
+from mpqdeploy.targets.passes.integerize.context import Context, Handler
+from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.program import Port, Program
+
+HANDLERS: Mapping[str, Handler] = {**anchors.HANDLERS, **elementwise.HANDLERS, **shapes.HANDLERS}
+SUPPORTED = tuple(sorted(HANDLERS))
+
+
+def integerize(model: ModelWrapper) -> Program:
+    """The integer program of a model that `normalize` returned.
+
+    Integer tensors have the names of the quantizers' outputs in the model.
+
+    Raises:
+        ModelError: a node that cannot be computed on integers exactly; it is named.
+    """
+    graph = model.graph
+    ports = [port.name for port in (*graph.input, *graph.output)]
+    uses = Counter(name for node in graph.node for name in node.input)
+    builder = Builder(uses, ports)
+    context = Context(model, builder)
+    inputs = []
+    for port in graph.input:
+        shape = _port_shape(model, port.name)
+        context.values[port.name] = builder.input(port.name, shape)
+        inputs.append(Port(name=port.name, tensor=port.name, shape=shape))
+    for proto in graph.node:
+        _visit(context, Node(proto))
+    outputs = tuple(_output(context, port.name) for port in graph.output)
+    return Program(
+        inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=builder.steps()
+    )
+
+
+def _visit(context: Context, node: Node) -> None:
+    if is_constant(context, node):
+        context.constants[node.output] = fold(context, node)
+        return
+    handler = HANDLERS.get(node.op)
+    if handler is None:
+        raise unsupported(node)
+    context.values[node.output] = handler(context, node)
+
+
+def unsupported(node: Node) -> ModelError:
+    """The error for an operator that no handler knows."""
+    return node.error(
+        "this operator is not supported", hint=f"Supported are {', '.join(SUPPORTED)}."
+    )
+
+
+def _port_shape(model: ModelWrapper, name: str) -> tuple[int, ...]:
+    shape = tuple(model.get_tensor_shape(name) or ())
+    if len(shape) not in (2, 4):
+        raise ModelError(
+            f"Input '{name}' has shape {list(shape)}.", hint="Only NCHW and NC are supported."
+        )
+    return shape
+
+
+def _output(context: Context, name: str) -> Port:
+    value = context.values.get(name)
+    if value is None:
+        raise ModelError(f"Output '{name}' does not depend on the model's inputs.")
+    if any(value.padding):
+        raise ModelError(f"Output '{name}' is padded by a Pad node, which is not supported.")
+    tensor = context.builder.write_float(value.group, value.expr, name, port=True)
+    return Port(name=name, tensor=tensor, shape=value.shape)
+
+
+__all__ = ["HANDLERS", "SUPPORTED", "integerize", "unsupported"]

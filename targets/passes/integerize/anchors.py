@@ -1,0 +1,316 @@
+"""Nodes that become the anchor of a step: convolutions, matrix products and pools."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.passes.integerize.builder import Coded, Group, Value, coded_value
+from mpqdeploy.targets.passes.integerize.context import Context, Handler
+from mpqdeploy.targets.passes.integerize.expressions import Doubles, affine
+from mpqdeploy.targets.passes.integerize.quantizers import Codes
+from mpqdeploy.targets.passes.integerize.windows import Window, window
+from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.program import Acc, Conv, Grid, Pool
+
+INT32_MAX = 2**31 - 1
+
+
+def conv(context: Context, node: Node) -> Value:
+    value = context.value(node, padded=True)
+    weights = weight_codes(context, node)
+    if weights.values.ndim != 4:
+        raise node.error(f"its weights have {weights.values.ndim} axes; only 2-D is supported")
+    groups = node.integer("group", 1)
+    out, inner, height, width = weights.values.shape
+    if value.channels != inner * groups or out % groups:
+        raise node.error(
+            f"weights {list(weights.values.shape)} in {groups} groups do not fit "
+            f"{value.channels} input channels"
+        )
+    where = window(node, value, (height, width))
+    return _convolution(
+        context, node, value, weights, where, groups=groups, bias=context.array(node, 2)
+    )
+
+
+def gemm(context: Context, node: Node) -> Value:
+    """alpha * x @ W + beta * bias."""
+    if node.integer("transA", 0):
+        raise node.error("transA is not supported")
+    weights = weight_codes(context, node)
+    if not node.integer("transB", 0):
+        weights = _transposed(weights)
+    bias = context.array(node, 2)
+    scaled = None if bias is None else np.asarray(bias, np.float64) * node.number("beta", 1.0)
+    return _fully_connected(context, node, weights, scaled, node.number("alpha", 1.0))
+
+
+def matmul(context: Context, node: Node) -> Value:
+    weights = weight_codes(context, node)
+    return _fully_connected(context, node, _transposed(weights), None, 1.0)
+
+
+def _transposed(weights: Codes) -> Codes:
+    return Codes(values=weights.values.T, scale=weights.scale.T, grid=weights.grid)
+
+
+def _fully_connected(
+    context: Context, node: Node, weights: Codes, bias: NDArray[np.generic] | None, alpha: float
+) -> Value:
+    """A convolution whose kernel covers its input; weights `[O, C*H*W]`."""
+    value = context.value(node)
+    batch, height, width, channels = value.group.shape
+    features = channels * height * width
+    if value.shape != (batch, features) or weights.values.shape[1:] != (features,):
+        raise node.error(
+            f"weights {list(weights.values.shape)} do not fit an input of shape "
+            f"{list(value.shape)}",
+            hint="A fully connected layer takes a flat input [N, features].",
+        )
+    out = weights.values.shape[0]
+    image = Codes(
+        values=weights.values.reshape(out, channels, height, width),
+        scale=(weights.scale * alpha).reshape(out, channels, height, width),
+        grid=weights.grid,
+    )
+    where = Window(
+        kernel=(height, width),
+        stride=(1, 1),
+        dilation=(1, 1),
+        padding=(0, 0, 0, 0),
+        output=(1, 1),
+    )
+    return _convolution(context, node, value, image, where, bias=bias, flat=True)
+
+
+def weight_codes(context: Context, node: Node) -> Codes:
+    """The integer codes of `node`'s second input.
+
+    Raises:
+        ModelError: it is computed at run time, or has no quantizer of at most 8 bits.
+    """
+    constant = context.constant(node.inputs[1])
+    if constant is None:
+        raise node.error(f"its weights '{node.inputs[1]}' are computed at run time")
+    if constant.codes is None:
+        raise node.error(
+            f"its weights '{node.inputs[1]}' are not integer codes of at most 8 bits",
+            hint="Put a Quant or BipolarQuant node on the weights.",
+        )
+    return constant.codes
+
+
+def input_code(context: Context, node: Node, value: Value) -> tuple[str, Coded]:
+    """The tensor of integer codes that an anchor reads, and its meaning.
+
+    Raises:
+        ModelError: the value is no code, or its zero point is no single code.
+    """
+    coded = value.coded
+    if coded is None:
+        why = value.reason or "no quantizer of at most 8 bits comes before it"
+        raise node.error(
+            f"its input '{value.name}' is not an integer code: {why}",
+            hint="Put a Quant or BipolarQuant node on it.",
+        )
+    zero = coded.zero_point
+    if zero.size != 1 or zero[0] != np.rint(zero[0]):
+        raise node.error(f"the zero point of its input, {zero.tolist()}, is not one integer")
+    if not coded.grid.bipolar and not coded.grid.low <= zero[0] <= coded.grid.high:
+        raise node.error(f"the zero point of its input, {zero[0]:g}, is outside its code's range")
+    return context.builder.write_codes(value.group, coded), coded
+
+
+def _convolution(
+    context: Context,
+    node: Node,
+    value: Value,
+    weights: Codes,
+    where: Window,
+    *,
+    groups: int = 1,
+    bias: NDArray[np.generic] | None = None,
+    flat: bool = False,
+) -> Value:
+    """Weights `[O, I/groups, KH, KW]`, bias of up to `[O]`."""
+    name, coded = input_code(context, node, value)
+    out = weights.values.shape[0]
+    scale = _output_scale(node, weights, groups) * _input_scale(node, coded, out, groups)
+    _check_range(node, weights.values, coded)
+    anchor = Conv(
+        input=name,
+        weights=np.ascontiguousarray(weights.values.transpose(0, 2, 3, 1)),
+        weight_grid=weights.grid,
+        stride=where.stride,
+        padding=where.padding,
+        dilation=where.dilation,
+        groups=groups,
+    )
+    shape = (value.group.shape[0], *where.output, out)
+    group = context.builder.group(shape, anchor)
+    group.add_sources(context.sources(node))
+    offset = np.zeros(1) if bias is None else np.asarray(bias, np.float64).reshape(-1)
+    if offset.size not in (1, out):
+        raise node.error(f"its bias has {offset.size} values for {out} output channels")
+    onnx_shape = (shape[0], out) if flat else (shape[0], out, *where.output)
+    return Value(name=node.output, shape=onnx_shape, group=group, expr=affine(Acc(), scale, offset))
+
+
+def _output_scale(node: Node, weights: Codes, groups: int) -> Doubles:
+    """The weights' scale as `[O]`."""
+    rows = weights.scale.reshape(weights.scale.shape[0], -1)
+    if not np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape)):
+        raise node.error("the scale of its weights differs within one output channel")
+    return rows[:, 0]
+
+
+def _input_scale(node: Node, coded: Coded, out: int, groups: int) -> Doubles:
+    """The input's scale as `[1]`, or `[O]` in a depthwise convolution."""
+    if coded.scale.size == 1:
+        return coded.scale
+    if groups != coded.scale.size:
+        raise node.error(
+            "its input has a scale for every channel",
+            hint="Quantize activations with one scale for all channels.",
+        )
+    return np.repeat(coded.scale, out // groups)
+
+
+def _check_range(node: Node, weights: NDArray[np.int32], coded: Coded) -> None:
+    """Prove from the weights that no partial sum leaves int32."""
+    sums = np.abs(weights.astype(np.int64)).reshape(weights.shape[0], -1).sum(axis=1)
+    bound = int(sums.max(initial=0)) * largest(coded.grid, coded.zero_point)
+    if bound > INT32_MAX:
+        raise node.error(f"its accumulator may reach {bound}, past the range of int32")
+
+
+def largest(grid: Grid, zero_point: Doubles) -> int:
+    """The largest magnitude of code - zero point."""
+    zero = int(zero_point[0])
+    return max(abs(grid.low - zero), abs(grid.high - zero))
+
+
+def max_pool(context: Context, node: Node) -> Value:
+    if node.pair("dilations", (1, 1)) != (1, 1) or len(node.proto.output) > 1:
+        raise node.error("dilations and the output of indices are not supported")
+    value = context.value(node, padded=True)
+    where = window(node, value, node.pair("kernel_shape", ()))
+    if any(value.padding) and not _zero_is_least(value, where):
+        context.value(node)  # raises: a padded zero would win over negative values
+    return _max(context, node, value, where)
+
+
+def _zero_is_least(value: Value, where: Window) -> bool:
+    """Whether a maximum may ignore padded zeros: every window has a pixel, none is negative."""
+    top, left, bottom, right = where.padding
+    inside = max(top, bottom) < where.kernel[0] and max(left, right) < where.kernel[1]
+    coded = value.coded
+    return inside and coded is not None and bool(np.all(coded.zero_point == coded.grid.low))
+
+
+def global_max_pool(context: Context, node: Node) -> Value:
+    value = context.value(node)
+    return _max(context, node, value, _everything(node, value))
+
+
+def _max(context: Context, node: Node, value: Value, where: Window) -> Value:
+    group, coded = _pool(context, node, value, where, "max")
+    best = Coded(
+        name=node.output,
+        expr=Acc(),
+        grid=coded.grid,
+        scale=coded.scale,
+        zero_point=coded.zero_point,
+    )
+    return coded_value(node.output, _nchw(group), group, best)
+
+
+def average_pool(context: Context, node: Node) -> Value:
+    value = context.value(node, padded=True)
+    where = window(node, value, node.pair("kernel_shape", ()))
+    if node.pair("dilations", (1, 1)) != (1, 1):
+        raise node.error("dilations are not supported")
+    own = tuple(whole - pad for whole, pad in zip(where.padding, value.padding, strict=True))
+    if any(own) and not node.integer("count_include_pad", 0):
+        raise node.error(
+            "its windows at the border count fewer pixels",
+            hint="Set count_include_pad=1, or pads=0.",
+        )
+    if node.integer("ceil_mode", 0) and any(own):
+        raise node.error("ceil_mode with padding is not supported")
+    return _average(context, node, value, where)
+
+
+def global_average_pool(context: Context, node: Node) -> Value:
+    value = context.value(node)
+    return _average(context, node, value, _everything(node, value))
+
+
+def reduce_mean(context: Context, node: Node) -> Value:
+    """The mean over height and width."""
+    value = context.value(node)
+    axes = context.array(node, 1)
+    chosen = node.integers("axes", ()) if axes is None else np.ravel(axes).tolist()
+    if len(value.shape) != 4 or sorted(int(axis) % 4 for axis in chosen) != [2, 3]:
+        raise node.error(f"it reduces axes {list(chosen)}; only height and width are supported")
+    result = _average(context, node, value, _everything(node, value))
+    if node.integer("keepdims", 1):
+        return result
+    return context.renamed(node, result, result.shape[:2])
+
+
+def _everything(node: Node, value: Value) -> Window:
+    if len(value.shape) != 4:
+        raise node.error(f"its input has shape {list(value.shape)}, not [N, C, H, W]")
+    size = (value.group.shape[1], value.group.shape[2])
+    return Window(kernel=size, stride=(1, 1), dilation=(1, 1), padding=(0, 0, 0, 0), output=(1, 1))
+
+
+def _average(context: Context, node: Node, value: Value, where: Window) -> Value:
+    group, coded = _pool(context, node, value, where, "sum")
+    area = where.kernel[0] * where.kernel[1]
+    bound = area * largest(coded.grid, coded.zero_point)
+    if bound > INT32_MAX:
+        raise node.error(f"its sum may reach {bound}, past the range of int32")
+    return Value(
+        name=node.output,
+        shape=_nchw(group),
+        group=group,
+        expr=affine(Acc(), coded.scale / area),
+        reason=f"'{node.name}' averages codes without quantizing the mean",
+    )
+
+
+def _pool(
+    context: Context, node: Node, value: Value, where: Window, kind: str
+) -> tuple[Group, Coded]:
+    name, coded = input_code(context, node, value)
+    anchor = Pool(
+        input=name,
+        kind="max" if kind == "max" else "sum",
+        kernel=where.kernel,
+        stride=where.stride,
+        padding=where.padding,
+    )
+    batch, _, _, channels = value.group.shape
+    group = context.builder.group((batch, *where.output, channels), anchor)
+    group.add_sources(context.sources(node))
+    return group, coded
+
+
+def _nchw(group: Group) -> tuple[int, ...]:
+    batch, height, width, channels = group.shape
+    return (batch, channels, height, width)
+
+
+HANDLERS: dict[str, Handler] = {
+    "AveragePool": average_pool,
+    "Conv": conv,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "MatMul": matmul,
+    "MaxPool": max_pool,
+    "ReduceMean": reduce_mean,
+}

@@ -1,0 +1,125 @@
+"""`Context`: what is known about the graph's tensors while its nodes are visited in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from qonnx.core.modelwrapper import ModelWrapper
+
+from mpqdeploy.targets.passes.integerize.builder import (
+    NO_PADDING,
+    Builder,
+    Coded,
+    Constant,
+    Value,
+    coded_value,
+)
+from mpqdeploy.targets.passes.integerize.expressions import Doubles, per_channel
+from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.program import Expr
+
+
+class Context:
+    """Values and constants by ONNX tensor name, and the program that grows from them."""
+
+    def __init__(self, model: ModelWrapper, builder: Builder) -> None:
+        self.model = model
+        self.builder = builder
+        self.values: dict[str, Value] = {}
+        self.constants: dict[str, Constant] = {}
+
+    def constant(self, name: str) -> Constant | None:
+        """The constant called `name`; None where it is computed at run time or omitted."""
+        if name not in self.constants and name:
+            array = self.model.get_initializer(name)
+            if array is not None:
+                self.constants[name] = Constant(array=array)
+        return self.constants.get(name)
+
+    def array(self, node: Node, index: int) -> NDArray[np.generic] | None:
+        """The constant input `index` of `node`; None where it is omitted.
+
+        Raises:
+            ModelError: the input is there but computed at run time.
+        """
+        name = node.inputs[index] if index < len(node.inputs) else ""
+        if not name:
+            return None
+        constant = self.constant(name)
+        if constant is None:
+            raise node.error(f"its input {index} ('{name}') is not a constant")
+        return constant.array
+
+    def required(self, node: Node, index: int) -> NDArray[np.generic]:
+        """As `array`, but an omitted input is a `ModelError`."""
+        array = self.array(node, index)
+        if array is None:
+            raise node.error(f"its input {index} is missing")
+        return array
+
+    def value(self, node: Node, index: int = 0, *, padded: bool = False) -> Value:
+        """The run-time input `index` of `node`.
+
+        Raises:
+            ModelError: it is a constant, or (unless `padded`) an image whose zero border is left
+                to the next convolution.
+        """
+        name = node.inputs[index]
+        if name not in self.values:
+            raise node.error(f"its input {index} ('{name}') is a constant")
+        value = self.values[name]
+        if value.padding != NO_PADDING and not padded:
+            raise node.error(
+                f"it reads '{name}', which a Pad node widened",
+                hint="A spatial Pad must lead to a convolution or an average pool.",
+            )
+        return value
+
+    def sources(self, node: Node) -> tuple[str, ...]:
+        """`node` and the nodes that computed its constant inputs."""
+        constants = (self.constants[name] for name in node.inputs if name in self.constants)
+        return (node.name, *(name for constant in constants for name in constant.sources))
+
+    def elementwise(self, node: Node, value: Value, expr: Expr, reason: str = "") -> Value:
+        """The result of `node`, computed in the group of its operand `value`."""
+        value.group.add_sources(self.sources(node))
+        return Value(
+            name=node.output, shape=value.shape, group=value.group, expr=expr, reason=reason
+        )
+
+    def coded(self, node: Node, value: Value, coded: Coded) -> Value:
+        """As `elementwise`, for a result that is an integer code."""
+        value.group.add_sources(self.sources(node))
+        result = coded_value(node.output, value.shape, value.group, coded)
+        return replace(result, padding=value.padding)
+
+    def renamed(self, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+        """The same elements under another name and ONNX shape."""
+        value.group.add_sources(self.sources(node))
+        return replace(value, name=node.output, shape=shape)
+
+    def per_channel(self, node: Node, array: NDArray[np.generic], value: Value) -> Doubles:
+        """A constant that meets `value` elementwise, as shape `[1]` or `[C]`.
+
+        Raises:
+            ModelError: it differs between pixels, or is larger than `value`.
+        """
+        rank, channels = len(value.shape), value.channels
+        if array.size == 1 or np.all(array == array.flat[0]):
+            if array.ndim > rank:
+                raise node.error(f"its constant has {array.ndim} axes, its input {rank}")
+            return per_channel(array)
+        axes = (1,) * (rank - array.ndim) + array.shape
+        expected = (1, channels) + (1,) * (rank - 2)
+        if axes != expected or value.shape[1] != channels:
+            raise node.error(
+                f"its constant of shape {list(array.shape)} is neither a scalar nor one value for "
+                f"each of {channels} channels"
+            )
+        return per_channel(array)
+
+
+Handler = Callable[[Context, Node], Value]

@@ -1,0 +1,186 @@
+"""normalize: a QONNX file → a checked, cleaned graph with static shapes.
+
+This is qonnx's own clean-up (constant folding that keeps quantizers, unique parameter tensors),
+except that the names of nodes, inputs and outputs stay those of the file.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import ModelProto
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.fold_constants import FoldConstants
+from qonnx.transformation.general import (
+    GiveUniqueParameterTensors,
+    RemoveStaticGraphInputs,
+    RemoveUnusedTensors,
+    SortGraph,
+)
+from qonnx.transformation.infer_shapes import InferShapes
+from qonnx.transformation.quant_constant_folding import FoldTransposeIntoQuantInit
+
+from mpqdeploy.core import ModelError
+from mpqdeploy.targets.passes.integerize import HANDLERS, unsupported
+from mpqdeploy.targets.passes.node import Node
+
+QONNX_DOMAIN = "qonnx.custom_op.general"
+OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
+STANDARD_DOMAINS = ("", "ai.onnx")
+QUANTIZERS = ("Quant", "BipolarQuant")
+
+
+def normalize(source: Path | ModelProto) -> ModelWrapper:
+    """Read, check and clean a QONNX model; `source` is not changed.
+
+    A batch size that the file leaves open becomes 1.
+
+    Raises:
+        ModelError: a file that is missing, cut short or not ONNX; a model without quantizers; an
+            operator that is not supported, by node; a shape that is not known.
+    """
+    proto, where = _read(source)
+    _rename_domains(proto)
+    _check_nodes(proto, where)
+    _fix_batch(proto, where)
+    try:
+        onnx.checker.check_model(proto)
+        model = _clean(ModelWrapper(proto))
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"{where} is not a valid model: {_first_line(error)}") from error
+    _check_result(model, where)
+    return model
+
+
+def _read(source: Path | ModelProto) -> tuple[ModelProto, str]:
+    if isinstance(source, ModelProto):
+        return copy.deepcopy(source), "The model"
+    try:
+        proto = onnx.load(source)
+    except FileNotFoundError as error:
+        raise ModelError(f"{error.filename or source}: no such file.") from error
+    except IsADirectoryError as error:
+        raise ModelError(f"{source} is a folder, not a model file.") from error
+    except (DecodeError, OSError, UnicodeDecodeError, onnx.checker.ValidationError) as error:
+        raise ModelError(
+            f"{source} cannot be read as ONNX: {_first_line(error)}",
+            hint="The file may be cut short, or of another format.",
+        ) from error
+    if not proto.graph.node or not proto.graph.output:
+        raise ModelError(
+            f"{source} holds no ONNX graph.",
+            hint="The file may be empty, cut short, or of another format.",
+        )
+    return proto, str(source)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _rename_domains(proto: ModelProto) -> None:
+    """Brevitas' and FINN's former names of QONNX's domain; the standard domain comes first."""
+    for node in proto.graph.node:
+        if node.domain in OLD_DOMAINS or (node.op_type in QUANTIZERS and not node.domain):
+            node.domain = QONNX_DOMAIN
+    versions = {opset.domain: opset.version for opset in proto.opset_import}
+    standard = versions.get("", versions.get("ai.onnx", 0))
+    own = versions.get(QONNX_DOMAIN, 1)
+    del proto.opset_import[:]
+    # qonnx's constant folding takes the first entry for the version of the standard operators.
+    proto.opset_import.append(onnx.helper.make_opsetid("", standard or 1))
+    proto.opset_import.append(onnx.helper.make_opsetid(QONNX_DOMAIN, own))
+    for index, node in enumerate(proto.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    _make_names_unique(proto)
+
+
+def _make_names_unique(proto: ModelProto) -> None:
+    seen: set[str] = set()
+    for index, node in enumerate(proto.graph.node):
+        if node.name in seen:
+            node.name = f"{node.name}_{index}"
+        seen.add(node.name)
+
+
+def _check_nodes(proto: ModelProto, where: str) -> None:
+    standard = proto.opset_import[0].version
+    quantizers = 0
+    for node in proto.graph.node:
+        if node.domain == QONNX_DOMAIN:
+            quantizers += node.op_type in QUANTIZERS
+            known = node.op_type in HANDLERS
+        else:
+            known = node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, standard, "")
+        if not known:
+            raise unsupported(Node(node))
+    if not quantizers:
+        qdq = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+        raise ModelError(
+            f"{where} is not a QONNX model: it has no Quant or BipolarQuant node.",
+            hint="It holds QuantizeLinear nodes: convert it with qonnx's QCDQToQuant."
+            if qdq
+            else "Export the quantized network with brevitas.export.export_qonnx.",
+        )
+
+
+def _fix_batch(proto: ModelProto, where: str) -> None:
+    """An open batch size becomes 1; what was inferred from it is forgotten."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    is_open = False
+    for port in proto.graph.input:
+        if port.name in constants:
+            continue
+        for axis, size in enumerate(port.type.tensor_type.shape.dim):
+            if size.dim_value > 0:
+                continue
+            if axis > 0:
+                raise ModelError(
+                    f"{where}: axis {axis} of input '{port.name}' has no fixed size.",
+                    hint="Export the model with a fixed image size.",
+                )
+            size.dim_value = 1
+            is_open = True
+    if is_open:
+        del proto.graph.value_info[:]
+        for port in proto.graph.output:
+            for size in port.type.tensor_type.shape.dim[:1]:
+                size.dim_value = 1
+
+
+def _clean(model: ModelWrapper) -> ModelWrapper:
+    for transformation in (
+        SortGraph(),
+        InferShapes(),
+        GiveUniqueParameterTensors(),
+        FoldConstants(exclude_op_types=list(QUANTIZERS)),
+        FoldTransposeIntoQuantInit(),
+    ):
+        model = model.transform(transformation)
+    _remove_dead_nodes(model)
+    for transformation in (RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes()):
+        model = model.transform(transformation)
+    return model
+
+
+def _remove_dead_nodes(model: ModelWrapper) -> None:
+    """Nodes that no output depends on."""
+    needed = {port.name for port in model.graph.output}
+    for node in reversed(list(model.graph.node)):
+        if needed.isdisjoint(node.output):
+            model.graph.node.remove(node)
+        else:
+            needed.update(node.input)
+
+
+def _check_result(model: ModelWrapper, where: str) -> None:
+    for proto in model.graph.node:
+        node = Node(proto)
+        if node.op not in HANDLERS:
+            raise unsupported(node)
+        shape = model.get_tensor_shape(node.output)
+        if shape is None or any(size <= 0 for size in shape):
+            raise node.error(f"the shape of its output, {shape}, is not known", hint=f"In {where}.")

@@ -1,0 +1,199 @@
+"""The reference executor: a `Program` in numpy, exact in int64, then float32 as documented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.program import (
+    Acc,
+    Affine,
+    Clip,
+    Conv,
+    Expr,
+    Floats,
+    Load,
+    Pool,
+    Port,
+    Program,
+    Quant,
+    Step,
+    Sum,
+    Tensor,
+)
+
+Array = NDArray[np.generic]
+Values = Mapping[str, Array]
+_ROUND = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND_TO_ZERO": np.trunc}
+
+
+def run(program: Program, inputs: Mapping[str, Floats]) -> dict[str, Array]:
+    """Every tensor of `program` by name, as `[N, H, W, C]`: codes as int32, the others float32.
+
+    `inputs`: by port name, in the port's shape (NCHW or NC).
+
+    Raises:
+        ValueError: an input is missing, or of another shape.
+    """
+    values: dict[str, Array] = {}
+    for port in program.inputs:
+        values[port.tensor] = _from_port(port, inputs, program.tensors[port.tensor])
+    for step in program.steps:
+        values.update(run_step(step, program.tensors, values))
+    return values
+
+
+def outputs(program: Program, values: Values) -> dict[str, Floats]:
+    """The model's outputs by port name, in the port's shape, out of the result of `run`."""
+    return {
+        port.name: to_port(np.asarray(values[port.tensor], np.float32), port.shape)
+        for port in program.outputs
+    }
+
+
+def _from_port(port: Port, inputs: Mapping[str, Floats], tensor: Tensor) -> Floats:
+    if port.name not in inputs or np.shape(inputs[port.name]) != port.shape:
+        raise ValueError(f"input '{port.name}' must have shape {port.shape}")
+    return to_logical(np.asarray(inputs[port.name], np.float32), tensor.shape)
+
+
+def to_logical(array: Array, shape: tuple[int, int, int, int]) -> Array:
+    """NCHW or (flat) NC to logical `[N, H, W, C]`."""
+    batch, height, width, channels = shape
+    return array.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
+
+
+def to_port(array: Array, shape: tuple[int, ...]) -> Array:
+    """Logical `[N, H, W, C]` to NCHW or (flat) NC."""
+    return array.transpose(0, 3, 1, 2).reshape(shape)
+
+
+def run_step(step: Step, tensors: Mapping[str, Tensor], values: Values) -> dict[str, Array]:
+    """What `step` writes, by tensor name, given (at least) what it reads."""
+    acc = accumulate(step, tensors, values)
+    results: dict[str, Array] = {}
+    memo: dict[Expr, Floats] = {}
+    for output in step.outputs:
+        tensor = tensors[output.tensor]
+        value = evaluate(output.value, acc, tensor.shape, tensors, values, memo)
+        value = np.broadcast_to(value, tensor.shape)
+        results[tensor.name] = value.astype(np.float32 if tensor.grid is None else np.int32)
+    return results
+
+
+def accumulate(step: Step, tensors: Mapping[str, Tensor], values: Values) -> Array | None:
+    """The accumulator of the step's anchor, int64 `[N, H, W, C]`; None without an anchor."""
+    if step.anchor is None:
+        return None
+    codes = values[step.anchor.input].astype(np.int64)
+    zero = int(tensors[step.anchor.input].zero_point.reshape(-1)[0])
+    if isinstance(step.anchor, Conv):
+        return _conv(step.anchor, codes - zero)
+    return _pool(step.anchor, codes, zero)
+
+
+def _windows(
+    image: Array, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Every tap of a padded image: `[KH, KW, N, OH, OW, C]`."""
+    _, height, width, _ = image.shape
+    rows = (height - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
+    columns = (width - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
+    taps = [
+        [
+            image[:, y : y + (rows - 1) * stride[0] + 1 : stride[0]][
+                :, :, x : x + (columns - 1) * stride[1] + 1 : stride[1]
+            ]
+            for x in range(0, kernel[1] * dilation[1], dilation[1])
+        ]
+        for y in range(0, kernel[0] * dilation[0], dilation[0])
+    ]
+    return np.array(taps, np.int64)
+
+
+def _pad(image: Array, padding: tuple[int, int, int, int], value: int) -> Array:
+    top, left, bottom, right = padding
+    border = ((0, 0), (top, bottom), (left, right), (0, 0))
+    return np.pad(image, border, constant_values=value)
+
+
+def _conv(conv: Conv, codes: Array) -> Array:
+    out, height, width, inner = conv.weights.shape
+    taps = _windows(_pad(codes, conv.padding, 0), (height, width), conv.stride, conv.dilation)
+    grouped = taps.reshape(*taps.shape[:-1], conv.groups, inner)
+    weights = conv.weights.astype(np.int64)
+    weights = weights.reshape(conv.groups, out // conv.groups, height, width, inner)
+    acc = np.einsum("hwnyxgi,gohwi->nyxgo", grouped, weights, optimize=True)
+    return acc.reshape(*acc.shape[:3], out)
+
+
+def _pool(pool: Pool, codes: Array, zero: int) -> Array:
+    if pool.kind == "sum":
+        taps = _windows(_pad(codes - zero, pool.padding, 0), pool.kernel, pool.stride, (1, 1))
+        return taps.sum(axis=(0, 1))
+    lowest = np.iinfo(np.int32).min
+    return _windows(_pad(codes, pool.padding, lowest), pool.kernel, pool.stride, (1, 1)).max(
+        axis=(0, 1)
+    )
+
+
+def evaluate(
+    expr: Expr,
+    acc: Array | None,
+    shape: tuple[int, int, int, int],
+    tensors: Mapping[str, Tensor],
+    values: Values,
+    memo: dict[Expr, Floats],
+) -> Floats:
+    """The float32 values of `expr`, `[N, H, W, C]`; `memo` keeps those of shared expressions."""
+    if expr not in memo:
+        memo[expr] = _evaluate(expr, acc, shape, tensors, values, memo)
+    return memo[expr]
+
+
+def _evaluate(
+    expr: Expr,
+    acc: Array | None,
+    shape: tuple[int, int, int, int],
+    tensors: Mapping[str, Tensor],
+    values: Values,
+    memo: dict[Expr, Floats],
+) -> Floats:
+    def below(operand: Expr) -> Floats:
+        return evaluate(operand, acc, shape, tensors, values, memo)
+
+    match expr:
+        case Acc():
+            if acc is None:
+                raise ValueError("an accumulator without an anchor")
+            return acc.astype(np.float32)
+        case Load():
+            return load(expr, shape, tensors[expr.tensor], values[expr.tensor])
+        case Affine():
+            return expr.mul * below(expr.x) + expr.add
+        case Sum():
+            return below(expr.x) + below(expr.y)
+        case Clip():
+            return np.clip(below(expr.x), np.float32(expr.low), np.float32(expr.high))
+        case Quant():
+            return _quantize(expr, below(expr.x))
+
+
+def load(expr: Load, shape: tuple[int, int, int, int], tensor: Tensor, value: Array) -> Floats:
+    """The elements that `expr` reads, `shape`; channels outside `tensor` are its zero point."""
+    down, across = expr.stride
+    strided = value[:, ::down, ::across].astype(np.float32)
+    result = np.empty((*strided.shape[:3], shape[3]), np.float32)
+    result[...] = tensor.zero_point[0]
+    first = expr.channel_offset
+    result[..., first : first + strided.shape[3]] = strided
+    return result[:, : shape[1], : shape[2]]
+
+
+def _quantize(quant: Quant, x: Floats) -> Floats:
+    if quant.grid.bipolar:
+        return np.where(x >= 0, np.float32(1), np.float32(-1))
+    rounded = _ROUND[quant.rounding](x)
+    return np.clip(rounded, np.float32(quant.grid.low), np.float32(quant.grid.high))
