@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpqdeploy.nn.layers import SiteLinear, conv_site, pooled_features
+from mpqdeploy.nn.layers import SiteLinear, Stream, conv_site, pooled_features
 from mpqdeploy.nn.spec import ModelSpec
 
 
@@ -24,6 +24,7 @@ class DigitsCNN(nn.Module):
         self.bn4 = nn.BatchNorm2d(4 * width)
         self.conv5 = conv_site(4 * width, 4 * width, 3, stride=2)
         self.bn5 = nn.BatchNorm2d(4 * width)
+        self.stream = Stream()
         self.linear = SiteLinear(4 * width, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,6 +33,7 @@ class DigitsCNN(nn.Module):
         x = F.relu(self.bn2(self.conv2(x)))
         x = F.relu(self.bn3(self.conv3(x)))
         x = F.relu(self.bn4(self.conv4(x)))
-        x = F.relu(self.bn5(self.conv5(x)))
+        # The compiled pooling adds integers, so its input is quantized.
+        x = self.stream(F.relu(self.bn5(self.conv5(x))))
         logits: Tensor = self.linear(pooled_features(x))
         return logits
