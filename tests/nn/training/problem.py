@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mpqdeploy.nn.training import Recipe, seed_everything, train
+from mpqdeploy.nn.training import Progress, Recipe, seed_everything, train
 
 RECIPE = Recipe(
     epochs=4, batch_size=16, lr=0.05, warmup_epochs=0.5, label_smoothing=0.1, clip_norm=5.0

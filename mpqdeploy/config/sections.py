@@ -1,0 +1,194 @@
+"""The sections of a configuration file, one model each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from mpqdeploy.config.limit import Limit
+from mpqdeploy.core import Metric, Precision, Protocol, UserError
+
+if TYPE_CHECKING:
+    from mpqdeploy.data import DataSpec
+    from mpqdeploy.nn import ModelSpec
+    from mpqdeploy.nn.training import Recipe
+    from mpqdeploy.search import BpNasSettings
+
+
+def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A validator that keeps the text and reports what `parse` says about it."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except UserError as error:
+            # pydantic attaches the key to a ValueError and to nothing else.
+            raise ValueError(str(error)) from error
+        return text
+
+    return check
+
+
+PrecisionText = Annotated[str, AfterValidator(_checked(Precision.parse))]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own."""
+
+    name: str
+    checkpoint: Path | None = None
+    pins: dict[str, PrecisionText] = {}
+    options: dict[str, Any] = {}
+
+    def spec(self, num_classes: int, image: tuple[int, int, int]) -> ModelSpec:
+        from mpqdeploy.nn import ModelSpec
+
+        return ModelSpec(name=self.name, num_classes=num_classes, image=image, options=self.options)
+
+    def pinned(self) -> dict[str, Precision]:
+        return {site: Precision.parse(text) for site, text in self.pins.items()}
+
+
+class SplitLimits(Section):
+    """Most images per split, for quick runs."""
+
+    train: Count | None = None
+    search: Count | None = None
+    val: Count | None = None
+    test: Count | None = None
+
+
+class DataSection(Section):
+    """Which data set, where it lies, how it is cut; see `mpqdeploy.data.DataSpec`."""
+
+    name: Literal["digits", "cifar10", "cifar100", "imagefolder"]
+    dir: Path | None = None
+    limit: SplitLimits = SplitLimits()
+    search_fraction: Share = 0.2
+    val_fraction: Share = 0.1
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size: Count = 224
+    shuffle_seed: int = 0
+
+    def spec(self) -> DataSpec:
+        from mpqdeploy.data import DataSpec
+
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return DataSpec(**{**fields, "limit": self.limit.model_dump(exclude_none=True)})
+
+
+class TargetSection(Section):
+    """Which machine to deploy to, by name, and with how many threads."""
+
+    name: str = "host"
+    threads: Count = 1
+
+
+class BudgetSection(Section):
+    """One limit: a number with a unit, or a percentage of the uniform 8/8 network."""
+
+    metric: Metric
+    limit: float | str
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        try:
+            self.parsed()
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def parsed(self) -> Limit:
+        return Limit.parse(self.metric, self.limit)
+
+
+class TrainSection(Section):
+    """Float pre-training; see `mpqdeploy.nn.training.Recipe`. 0 epochs: none."""
+
+    epochs: Annotated[int, Field(ge=0, strict=True)] = 20
+    batch_size: Count = 128
+    lr: Rate = 0.1
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: NotNegative = 0.0
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    label_smoothing: Share = 0.0
+    clip_norm: Rate | None = None
+
+    def recipe(self) -> Recipe:
+        from mpqdeploy.nn.training import Recipe
+
+        return Recipe(**self.model_dump())
+
+
+class FinetuneSection(TrainSection):
+    """Quantization-aware training of the searched network and of the uniform baselines."""
+
+    epochs: Annotated[int, Field(ge=0, strict=True)] = 10
+    lr: Rate = 0.02
+    weight_decay: NotNegative = 1e-4
+
+
+class SearchSection(Section):
+    """Which engine, and BP-NAS' settings; see `mpqdeploy.search.BpNasSettings`."""
+
+    engine: Literal["bp-nas", "uniform", "random"] = "bp-nas"
+    mode: Literal["joint", "factorized"] = "joint"
+    epochs: Count = 20
+    refit_epochs: Count = 4
+    steps: Count | None = None
+    theta_every: Count = 1
+    batch_size: Count = 64
+    lr: Rate = 0.02
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 1e-4
+    reshape: bool = True
+    theta_lr: Rate = 0.05
+    barrier: Literal["double_log", "log"] = "double_log"
+    barrier_weight: Rate = 0.1
+    prob1_weight: Rate = 2.0
+    warmup: Share = 0.3
+    one_hot: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    reopen: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    val_batches: Count = 8
+    calibration_batches: Count = 4
+
+    def settings(self) -> BpNasSettings:
+        from mpqdeploy.search import BpNasSettings
+
+        return BpNasSettings(**self.model_dump(exclude={"engine"}))
+
+
+class RefitSection(Section):
+    """At most so many rounds of measuring, correcting the prediction and searching on."""
+
+    rounds: Count = 4
+
+
+class MeasureSection(Section):
+    """How latencies are taken. `store`: database URL of the records, the user's own if null."""
+
+    warmup: Annotated[int, Field(ge=0, strict=True)] = 10
+    samples: Annotated[int, Field(ge=5, strict=True)] = 30
+    inner: Count = 10
+    store: str | None = None
+
+    def protocol(self, threads: int) -> Protocol:
+        return Protocol(warmup=self.warmup, samples=self.samples, inner=self.inner, threads=threads)
