@@ -104,9 +104,10 @@ def _compare(
     context = model.make_empty_exec_context()
     for port in program.inputs:
         context[port.name] = np.asarray(sample[port.name], np.float32).reshape(port.shape)
+    opsets = model.get_opset_imports()
     agreements = []
     for node in model.graph.node:
-        execute_node(node, context, model.graph)
+        execute_node(node, context, model.graph, opsets[node.domain])
         name = node.output[0]
         if name not in traced or name not in layers:
             continue

@@ -1,0 +1,16 @@
+"""The registry: every kernel the compiler may choose, preferred ones first.
+
+The order decides only where nothing was measured. A new kernel is one file beside these and one
+line here.
+"""
+
+from __future__ import annotations
+
+from mpqdeploy.targets.kernels.base import Kernel
+from mpqdeploy.targets.kernels.dot import DOT_KERNELS
+from mpqdeploy.targets.kernels.elementwise import Elementwise
+from mpqdeploy.targets.kernels.pool import Pooling
+
+KERNELS: tuple[Kernel, ...] = (*DOT_KERNELS, Pooling(), Elementwise())
+
+__all__ = ["KERNELS", "Kernel"]
