@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from mpqdeploy.targets.program import (
     Tensor,
 )
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Values = Mapping[str, Array]
 _ROUND = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND_TO_ZERO": np.trunc}
 
@@ -125,18 +126,17 @@ def _conv(conv: Conv, codes: Array) -> Array:
     grouped = taps.reshape(*taps.shape[:-1], conv.groups, inner)
     weights = conv.weights.astype(np.int64)
     weights = weights.reshape(conv.groups, out // conv.groups, height, width, inner)
-    acc = np.einsum("hwnyxgi,gohwi->nyxgo", grouped, weights, optimize=True)
+    acc: Array = np.einsum("hwnyxgi,gohwi->nyxgo", grouped, weights, optimize=True)
     return acc.reshape(*acc.shape[:3], out)
 
 
 def _pool(pool: Pool, codes: Array, zero: int) -> Array:
     if pool.kind == "sum":
         taps = _windows(_pad(codes - zero, pool.padding, 0), pool.kernel, pool.stride, (1, 1))
-        return taps.sum(axis=(0, 1))
+        return np.asarray(taps.sum(axis=(0, 1)))
     lowest = np.iinfo(np.int32).min
-    return _windows(_pad(codes, pool.padding, lowest), pool.kernel, pool.stride, (1, 1)).max(
-        axis=(0, 1)
-    )
+    taps = _windows(_pad(codes, pool.padding, lowest), pool.kernel, pool.stride, (1, 1))
+    return np.asarray(taps.max(axis=(0, 1)))
 
 
 def evaluate(

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.passes.integerize.expressions import Doubles, affine, clip, dequantize
+from mpqdeploy.targets.passes.integerize.expressions import (
+    Doubles,
+    affine,
+    clip,
+    dequantize,
+    distribute,
+)
 from mpqdeploy.targets.passes.integerize.quantizers import Codes
 from mpqdeploy.targets.program import (
     Affine,
@@ -210,7 +216,7 @@ class Builder:
             Step(
                 name=next(iter(group.sources), group.outputs[0].tensor),
                 anchor=group.anchor,
-                outputs=tuple(group.outputs),
+                outputs=distribute(group.outputs),
                 sources=tuple(group.sources),
             )
             for group in self.groups

@@ -6,12 +6,24 @@ is exact in real arithmetic; a clip is dropped only where it cannot change a cod
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mpqdeploy.targets.program import Affine, Clip, Expr, Grid, Quant, Rounding, Sum
+from mpqdeploy.targets.program import (
+    Affine,
+    Clip,
+    Expr,
+    Grid,
+    Output,
+    Quant,
+    Rounding,
+    Sum,
+    walk,
+)
 
 Doubles = NDArray[np.float64]
 
@@ -31,14 +43,12 @@ def per_channel(values: ArrayLike) -> Doubles:
 
 
 def affine(x: Expr, mul: ArrayLike, add: ArrayLike = 0.0) -> Expr:
-    """mul * x + add, merged into `x` where that is an affine, a sum of some, or a clip of one."""
+    """mul * x + add, merged into `x` where that is an affine or a clip of one."""
     mul, add = per_channel(mul), per_channel(add)
     if np.all(mul == 1) and np.all(add == 0):
         return x
     if isinstance(x, ExactAffine):
         return affine(x.x, mul * x.exact_mul, mul * x.exact_add + add)
-    if isinstance(x, Sum):
-        return Sum(x=affine(x.x, mul, add), y=affine(x.y, mul))
     if isinstance(x, Clip) and mul.size == add.size == 1 and mul[0] > 0:
         low, high = (float(bound * mul[0] + add[0]) for bound in (x.low, x.high))
         return Clip(x=affine(x.x, mul, add), low=low, high=high)
@@ -75,3 +85,45 @@ def quantize(x: Expr, scale: Doubles, zero_point: Doubles, grid: Grid, rounding:
 def dequantize(code: Expr, scale: Doubles, zero_point: Doubles) -> Expr:
     """scale * (code - zero_point)."""
     return affine(code, scale, -scale * zero_point)
+
+
+def distribute(outputs: Sequence[Output]) -> tuple[Output, ...]:
+    """The same outputs with affines moved into the sums below them, which saves an operation.
+
+    A sum that is used more than once stays shared, and is computed once.
+    """
+    uses = _uses(outputs)
+    memo: dict[Expr, Expr] = {}
+
+    def rewrite(expr: Expr) -> Expr:
+        if expr not in memo:
+            memo[expr] = _rewritten(expr)
+        return memo[expr]
+
+    def _rewritten(expr: Expr) -> Expr:
+        if isinstance(expr, ExactAffine):
+            below = expr.x
+            if isinstance(below, Sum) and uses[below] == 1:
+                left = affine(below.x, expr.exact_mul, expr.exact_add)
+                return Sum(x=rewrite(left), y=rewrite(affine(below.y, expr.exact_mul)))
+            return affine(rewrite(below), expr.exact_mul, expr.exact_add)
+        if isinstance(expr, Sum):
+            return Sum(x=rewrite(expr.x), y=rewrite(expr.y))
+        if isinstance(expr, Clip):
+            return Clip(x=rewrite(expr.x), low=expr.low, high=expr.high)
+        if isinstance(expr, Quant):
+            return Quant(x=rewrite(expr.x), grid=expr.grid, rounding=expr.rounding)
+        return expr
+
+    return tuple(Output(tensor=output.tensor, value=rewrite(output.value)) for output in outputs)
+
+
+def _uses(outputs: Sequence[Output]) -> Counter[Expr]:
+    """How often every sub-expression is an operand or an output, counting shared parents once."""
+    uses = Counter(output.value for output in outputs)
+    for expr in dict.fromkeys(part for output in outputs for part in walk(output.value)):
+        if isinstance(expr, Sum):
+            uses.update((expr.x, expr.y))
+        elif isinstance(expr, Affine | Clip | Quant):
+            uses[expr.x] += 1
+    return uses
