@@ -43,7 +43,8 @@ def _layer_name(node: onnx.NodeProto) -> str:
     scope = scopes[-1].removesuffix(".export_handler")
     if node.op_type in _LAYER_OPS:
         return scope
-    return f"{scope.partition('.act_quant')[0]}.{node.op_type.lower()}"
+    module, _, _ = scope.partition(".act_quant")
+    return f"{module}.{node.op_type.lower()}"
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -19,6 +19,7 @@ from brevitas.export.onnx.qonnx.manager import QONNXDynamoManager
 from numpy.typing import NDArray
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
+from qonnx.transformation.general import RemoveUnusedTensors
 from qonnx.util.cleanup import cleanup_model
 from torch import nn
 
@@ -137,8 +138,9 @@ def _become(node: onnx.NodeProto, op_type: str, **attributes: int) -> None:
 
 def _clean(model: onnx.ModelProto) -> ModelWrapper:
     wrapper = cleanup_model(ModelWrapper(model))
-    wrapper = wrapper.transform(_BatchFreeOps())
-    wrapper = cleanup_model(wrapper)
+    for step in (_BatchFreeOps(), RemoveUnusedTensors()):
+        # qonnx's own copy and clean-up around every step take seconds on a deep network.
+        wrapper = wrapper.transform(step, make_deepcopy=False, cleanup=False)
     name_nodes(wrapper.model, (INPUT,), (OUTPUT,))
     return wrapper
 
