@@ -43,6 +43,7 @@ from mpqdeploy.targets.program import (
 # x + MAGIC is x rounded half to even, for |x| < 2^21, and the low bits of its representation are
 # the integer itself: rounding and conversion in one vector addition on every CPU.
 MAGIC = 1.5 * 2.0**23
+MAGIC_WORD = 0x4B400000  # MAGIC's representation
 MAGIC_BITS = 21
 
 
@@ -221,4 +222,7 @@ def rounded(value: Any, expr: Quant, lanes: int) -> Any:
         return T.trunc(value)
     if expr.grid.bits > MAGIC_BITS:
         return T.nearbyint(value)
-    return (value + real(MAGIC, lanes)) - real(MAGIC, lanes)
+    # Not (x + MAGIC) - MAGIC: the compiler simplifies that to x.
+    word = T.reinterpret(vector_type("int32", lanes), value + real(MAGIC, lanes))
+    code = word - integer(MAGIC_WORD, lanes)
+    return T.cast(code, vector_type("float32", lanes))

@@ -8,7 +8,21 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.layout import Layout
-from mpqdeploy.targets.program import Affine, Expr, Grid, Quant, Tensor
+from mpqdeploy.targets.program import (
+    Acc,
+    Affine,
+    Conv,
+    Expr,
+    Grid,
+    Load,
+    Output,
+    Pool,
+    Quant,
+    Step,
+    Sum,
+    Tensor,
+)
+from tests.targets.kernels.harness import Case, random_grid
 
 CHANNELS = (1, 3, 4, 10, 16, 17, 33, 100)
 BIPOLAR = Grid(bits=1, signed=True, bipolar=True)
@@ -18,6 +32,8 @@ grids = st.one_of(
     st.builds(Grid, bits=st.integers(1, 8), signed=st.just(False)),
     st.builds(Grid, bits=st.integers(2, 8), signed=st.just(True), narrow=st.booleans()),
 )
+ZERO = np.zeros(1, np.float32)
+
 paddings = st.tuples(*[st.integers(0, 2)] * 4)
 rounding_modes = st.sampled_from(("ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"))
 
@@ -59,3 +75,111 @@ def requantized(draw: Any, x: Expr, spread: float, tensor: Tensor) -> Expr:
     mul = vector(draw, channels, -1, 2) * np.float32(reach / spread)
     value = Affine(x=x, mul=mul, add=vector(draw, channels, -1, 1))
     return value if grid is None else Quant(x=value, grid=grid, rounding=draw(rounding_modes))
+
+
+def windows(
+    draw: Any, kernel: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
+    """Stride, output size, input size and padding that fit together; the input may be larger than
+    the windows reach."""
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    size = draw(st.tuples(st.integers(1, 5), st.integers(1, 9)))
+    reach = [(size[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in range(2)]
+    before = [draw(st.integers(0, min(2, kernel[i] - 1))) for i in range(2)]
+    after = [draw(st.integers(0, min(2, kernel[i] - 1))) for i in range(2)]
+    inner = [max(1, reach[i] - before[i] - after[i] + draw(st.integers(0, 1))) for i in range(2)]
+    return stride, size, (inner[0], inner[1]), (before[0], before[1], after[0], after[1])
+
+
+@st.composite
+def convolutions(draw: Any, *, grouped: bool = True, depthwise: bool = False) -> Case:
+    """A convolution of random geometry, widths and groups with one or two requantized outputs, the
+    first perhaps behind the sum with another tensor."""
+    if depthwise:
+        groups, each, depth = draw(st.sampled_from(CHANNELS)), 1, 1
+    elif grouped and draw(st.booleans()):
+        groups = draw(st.integers(2, 9))
+        each, depth = draw(st.integers(1, 18)), draw(st.integers(1, 5))
+    else:
+        groups, each, depth = 1, draw(st.sampled_from(CHANNELS)), draw(st.sampled_from(CHANNELS))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.sampled_from(((1, 1), (1, 1), (2, 1), (2, 3))))
+    stride, size, inner, padding = windows(draw, kernel, dilation)
+    batch = draw(st.integers(1, 2))
+    source = draw(tensors_on("source", (batch, *inner, groups * depth)))
+    grid = draw(grids)
+    shape = (groups * each, *kernel, depth)
+    conv = Conv(
+        input="source",
+        weights=random_grid(grid, shape, np.random.default_rng(draw(st.integers(0, 2**31)))),
+        weight_grid=grid,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    assert source.grid is not None
+    largest = max(abs(source.grid.low), source.grid.high) * max(abs(grid.low), grid.high)
+    spread = largest * (kernel[0] * kernel[1] * depth) ** 0.5
+    return step_case(draw, source, conv, (batch, *size, groups * each), spread)
+
+
+@st.composite
+def pools(draw: Any) -> Case:
+    """A pooling of random geometry."""
+    kernel = draw(st.sampled_from(((1, 1), (2, 2), (3, 3), (1, 3), (5, 5), (2, 9))))
+    stride, size, inner, padding = windows(draw, kernel, (1, 1))
+    batch, channels = draw(st.integers(1, 2)), draw(st.sampled_from(CHANNELS))
+    source = draw(tensors_on("source", (batch, *inner, channels)))
+    kind = draw(st.sampled_from(("max", "sum")))
+    pool = Pool(input="source", kind=kind, kernel=kernel, stride=stride, padding=padding)
+    spread = 128.0 if kind == "max" else 64.0 * kernel[0] * kernel[1]
+    return step_case(draw, source, pool, (batch, *size, channels), spread)
+
+
+def step_case(
+    draw: Any,
+    source: Tensor,
+    anchor: Conv | Pool,
+    shape: tuple[int, int, int, int],
+    spread: float,
+) -> Case:
+    """The anchor with an epilogue. Layouts are those of `source` with more padding than needed, and
+    any of each output."""
+    tensors = {"source": source}
+    layouts = {}
+    value: Expr = Acc()
+    if draw(st.booleans()):
+        tensors["other"] = draw(tensors_on("other", shape))
+        layouts["other"] = (Layout(kind="bytes", padding=draw(paddings)),)
+        scaled = Affine(x=Load(tensor="other"), mul=vector(draw, shape[3], 0, 1), add=ZERO)
+        value = Sum(x=value, y=scaled)
+    outputs = []
+    for index in range(draw(st.integers(1, 2))):
+        name = f"out{index}"
+        out = draw(st.one_of(tensors_on(name, shape), st.just(Tensor(name=name, shape=shape))))
+        tensors[name] = out
+        layouts[name] = draw(layouts_of(out))
+        outputs.append(Output(tensor=name, value=requantized(draw, value, spread, out)))
+    extra = draw(paddings)
+    reach = needed(anchor, source, shape)
+    padding = (reach[0] + extra[0], reach[1] + extra[1], reach[2] + extra[2], reach[3] + extra[3])
+    layouts["source"] = (
+        Layout(kind="bytes", padding=padding),
+        Layout(kind="bits", padding=padding),
+    )
+    step = Step(name="step", anchor=anchor, outputs=tuple(outputs))
+    return Case(step=step, tensors=tensors, layouts=layouts)
+
+
+def needed(
+    anchor: Conv | Pool, source: Tensor, shape: tuple[int, int, int, int]
+) -> tuple[int, int, int, int]:
+    """Padding that covers every tap."""
+    kernel = anchor.weights.shape[1:3] if isinstance(anchor, Conv) else anchor.kernel
+    dilation = anchor.dilation if isinstance(anchor, Conv) else (1, 1)
+    after = []
+    for i in range(2):
+        reach = (shape[1 + i] - 1) * anchor.stride[i] + (kernel[i] - 1) * dilation[i] + 1
+        after.append(max(0, reach - anchor.padding[i] - source.shape[1 + i], anchor.padding[2 + i]))
+    return anchor.padding[0], anchor.padding[1], after[0], after[1]

@@ -1,0 +1,112 @@
+"""What convolution kernels over bytes share: geometry, the exact start value, products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.geometry import cannot_overflow, stored_zero, zero_is_storable
+from mpqdeploy.targets.kernels.storable import STORED_BITS, fits_bytes, storable
+from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layout, Layouts, storage_offset
+from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
+
+
+def operand_of(step: Step, tensors: Tensors) -> Conv | None:
+    """The step's convolution where it is one of stored bytes whose int32 sums cannot overflow."""
+    conv = step.anchor
+    if not isinstance(conv, Conv) or not storable(step, tensors):
+        return None
+    source = tensors[conv.input]
+    if source.grid is None or not fits_bytes(source) or not zero_is_storable(source, source.grid):
+        return None
+    if conv.weight_grid.bits > STORED_BITS:
+        return None
+    return conv if cannot_overflow(conv.weights, largest_stored(source.grid)) else None
+
+
+def largest_stored(grid: Grid) -> int:
+    return grid.high - storage_offset(grid)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Geometry:
+    """A convolution between two tensors; `shape` is the output's `[N, H, W, C]`."""
+
+    conv: Conv
+    source: Tensor
+    grid: Grid
+    shape: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, step: Step, tensors: Tensors) -> Geometry:
+        conv = step.anchor
+        if not isinstance(conv, Conv):
+            raise ValueError(f"{step.name} is no convolution")
+        source = tensors[conv.input]
+        if source.grid is None:
+            raise ValueError(f"{step.name} convolves floats, not codes")
+        shape = tensors[step.outputs[0].tensor].shape
+        return cls(conv=conv, source=source, grid=source.grid, shape=shape)
+
+    @property
+    def operand(self) -> Layout:
+        """Stored bytes with the least padding that covers every tap of every output."""
+        conv, (_, height, width, _) = self.conv, self.source.shape
+        _, rows, columns, _ = conv.weights.shape
+        top, left, _, _ = conv.padding
+        bottom = (self.shape[1] - 1) * conv.stride[0] + (rows - 1) * conv.dilation[0] + 1
+        right = (self.shape[2] - 1) * conv.stride[1] + (columns - 1) * conv.dilation[1] + 1
+        below, beside = max(bottom - top - height, 0), max(right - left - width, 0)
+        return Layout(kind="bytes", padding=(top, left, below, beside))
+
+    def find(self, layouts: Layouts) -> Layout:
+        """The bytes layout of the input that covers every tap."""
+        least = self.operand.padding
+        for layout in layouts[self.conv.input]:
+            enough = all(a >= b for a, b in zip(layout.padding, least, strict=True))
+            if layout.kind == "bytes" and enough:
+                return layout
+        raise ValueError(f"{self.conv.input} has no bytes layout with padding {least}")
+
+    def start_values(self, lanes: int) -> NDArray[np.int32]:
+        """What accumulators start at, per output channel and padded to whole blocks:
+        -stored_zero * sum of weights. Exact at the edges too, where the border holds the zero."""
+        sums = self.conv.weights.reshape(self.conv.weights.shape[0], -1).sum(axis=1)
+        start = -stored_zero(self.source, self.grid) * sums.astype(np.int64)
+        return np.pad(start, (0, -len(start) % max(lanes, CHANNEL_BLOCK))).astype(np.int32)
+
+    def pixel(self, layout: Layout, y: Any, x: Any, row: Any, column: Any) -> tuple[Any, Any]:
+        """Row and column, in a buffer of `layout`, of tap (row, column) of output (y, x)."""
+        conv = self.conv
+        top, left = layout.padding[0] - conv.padding[0], layout.padding[1] - conv.padding[1]
+        at_y = y * conv.stride[0] + row * conv.dilation[0] + top
+        return at_y, x * conv.stride[1] + column * conv.dilation[1] + left
+
+
+def multiply(stored: Any, weight: Any, grid: Grid, lanes: int) -> Any:
+    """Exact int32 products of stored bytes and weights on `grid`, both vectors of 8-bit codes."""
+    from tvm.script.ir_builder import tirx as T
+
+    # 255 * -128 and 255 * 127 fit int16, whose product takes one instruction everywhere.
+    narrow = f"int16x{lanes}" if grid.high <= 127 else f"int32x{lanes}"
+    return T.cast(T.cast(stored, narrow) * T.cast(weight, narrow), f"int32x{lanes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """`count` steps of `step` columns, from column `start`."""
+
+    start: int
+    count: int
+    step: int
+
+
+def cut(length: int, step: int) -> list[Span]:
+    """`length` columns as whole steps and, where some are left, one shorter step."""
+    count, rest = divmod(length, step)
+    spans = [Span(start=0, count=count, step=step)] if count else []
+    return spans + ([Span(start=count * step, count=1, step=rest)] if rest else [])
