@@ -1,0 +1,177 @@
+"""The two alternating steps of BP-NAS: logits on held-out images, weights on the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn, optim
+
+from mpqdeploy.core import Policy
+from mpqdeploy.nn import SearchLayer, scale_clip_, site_layers
+from mpqdeploy.nn.training import Recipe, TrainingError, make_optimizer, set_rate
+from mpqdeploy.nn.training.device import autocast, home
+from mpqdeploy.search.barrier import Barrier
+from mpqdeploy.search.cost import ExpectedCosts
+from mpqdeploy.search.prob1 import prob1
+from mpqdeploy.search.settings import BpNasSettings
+
+SETTLE_STEPS = 2000
+
+
+class Bilevel:
+    """A supernet with its two optimizers, and what its distributions cost."""
+
+    def __init__(self, net: nn.Module, costs: ExpectedCosts, settings: BpNasSettings) -> None:
+        self.net = net
+        self.layers: Mapping[str, SearchLayer] = site_layers(net)
+        self.costs = costs
+        self._settings = settings
+        self._place = home(net)
+        self._barrier = Barrier(kind=settings.barrier, weight=settings.barrier_weight)
+        self._pinned = [name for name, layer in self.layers.items() if len(layer.candidates) == 1]
+        split = _split(net)
+        self._weights = [parameter for _, parameter in split[0]]
+        self._logits = split[1]
+        recipe = Recipe(
+            lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        self.weight_optimizer = make_optimizer(split[0], recipe)
+        # A short memory of squares: the gradients shrink by orders of magnitude towards one-hot.
+        self.theta_optimizer = optim.Adam(
+            self._logits or [torch.zeros(1)], lr=settings.theta_lr, betas=(0.9, 0.99)
+        )
+
+    def probabilities(self) -> dict[str, Tensor]:
+        return {name: layer.probabilities() for name, layer in self.layers.items()}
+
+    def chosen(self) -> Policy:
+        """The argmax network."""
+        return Policy(precisions={name: layer.chosen() for name, layer in self.layers.items()})
+
+    def weight_step(self, images: Tensor, labels: Tensor, rate: float) -> float:
+        """One SGD step on the cross-entropy, then Scale-Clip; the loss before the step."""
+        set_rate(self.weight_optimizer, rate)
+        with _frozen(self._logits):
+            loss = self._cross_entropy(images, labels)
+            self.weight_optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        value = _finite(loss, "the weights' loss")
+        self.weight_optimizer.step()
+        if self._settings.reshape:
+            scale_clip_(self.net, skip=self._pinned)
+        return value
+
+    def theta_step(self, images: Tensor, labels: Tensor, weight: float) -> dict[str, float]:
+        """One Adam step on CE + barriers + `weight` * L_p; the three terms before the step."""
+        with _frozen(self._weights):
+            cross_entropy = self._cross_entropy(images, labels)
+            barrier, one_hot = self._penalties()
+            loss = cross_entropy + barrier + weight * one_hot
+            self.theta_optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+        _finite(loss, "the logits' loss")
+        self.theta_optimizer.step()
+        return {
+            "search_ce": cross_entropy.item(),
+            "barrier": barrier.item(),
+            "prob1": one_hot.item(),
+        }
+
+    def settle(self, weight: float) -> int:
+        """Steps on barriers and Prob-1 alone until every site is one-hot; how many it took.
+
+        The end of the ramp, lambda -> infinity, where the cross-entropy no longer counts: no image
+        is needed, so a step costs microseconds [o]. lambda doubles every 100 steps, because a
+        fixed one can come to rest against a barrier with a site undecided; what then lies over the
+        budget is for the repair. Stops at `SETTLE_STEPS` in any case.
+        """
+        for step in range(SETTLE_STEPS):
+            if self.least_decided() > self._settings.one_hot:
+                return step
+            weight *= 2**0.01
+            barrier, one_hot = self._penalties()
+            self.theta_optimizer.zero_grad(set_to_none=True)
+            total = barrier + weight * one_hot
+            total.backward()  # type: ignore[no-untyped-call]
+            self.theta_optimizer.step()
+        return SETTLE_STEPS
+
+    @torch.no_grad()
+    def least_decided(self) -> float:
+        """The least over all sites of the greatest probability."""
+        return min(float(p.max()) for p in self.probabilities().values())
+
+    @torch.no_grad()
+    def reopen(self, ceiling: float) -> None:
+        """Soften every distribution until its greatest probability is at most `ceiling`.
+
+        The logits are scaled down together, so their order, the search's preference, stays.
+        """
+        for layer in self.layers.values():
+            if len(layer.candidates) == 1:
+                continue
+            before = [logits.clone() for logits in layer.logits]
+            low, high = 0.0, 1.0
+            for _ in range(30):
+                middle = (low + high) / 2
+                _scale(layer, before, middle)
+                low, high = (
+                    (middle, high)
+                    if float(layer.probabilities().max()) <= ceiling
+                    else (low, middle)
+                )
+            _scale(layer, before, low)
+
+    def _cross_entropy(self, images: Tensor, labels: Tensor) -> Tensor:
+        with autocast(self._place):
+            outputs = self.net(images.to(self._place))
+        return F.cross_entropy(outputs.float(), labels.to(self._place))
+
+    def _penalties(self) -> tuple[Tensor, Tensor]:
+        probabilities = self.probabilities()
+        penalty = self._barrier(self.costs(probabilities), self.costs.limits)
+        free = self.costs.free.to(penalty.device)
+        return penalty[free].sum(), prob1(probabilities.values())
+
+
+def _split(net: nn.Module) -> tuple[list[tuple[str, nn.Parameter]], list[nn.Parameter]]:
+    """Named weights, and the logits of the sites that have a choice."""
+    open_logits = [
+        logits
+        for layer in site_layers(net).values()
+        if len(layer.candidates) > 1
+        for logits in layer.logits
+    ]
+    weights = [(n, p) for n, p in net.named_parameters() if "logits" not in n.split(".")]
+    return weights, open_logits
+
+
+def _scale(layer: SearchLayer, before: list[Tensor], factor: float) -> None:
+    for logits, old in zip(layer.logits, before, strict=True):
+        logits.copy_(factor * old)
+
+
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these: the other level's backward pass is not needed."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def _finite(loss: Tensor, what: str) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the search diverged: {what} is not finite.",
+            hint="Lower search.lr or search.theta_lr; the state after the last epoch is kept.",
+        )
+    return value
