@@ -39,7 +39,7 @@ def _layer_name(node: onnx.NodeProto) -> str:
     found = [entry.value for entry in node.metadata_props if entry.key == _SCOPES]
     scopes: list[str] = ast.literal_eval(found[0])[1:-1] if found else []
     if not scopes:
-        return node.op_type.lower()
+        return str(node.op_type).lower()
     scope = scopes[-1].removesuffix(".export_handler")
     if node.op_type in _LAYER_OPS:
         return scope
