@@ -99,7 +99,8 @@ def _build(module: Module, target: Target, library: Path) -> None:
 
     executable = relax.build(module.relax, target.tvm_target(), exec_mode="compiled")
     with replacing(library) as temporary:
-        executable.export_library(str(temporary), fcompile=linker())
+        # -s: debug information would be as large as the code and the weights together.
+        executable.export_library(str(temporary), fcompile=linker(), options=["-s"])
 
 
 def _report(program: Program, step: Step, choice: Choice, module: Module) -> StepReport:
