@@ -15,6 +15,7 @@ from mpqdeploy.core.errors import (
 from mpqdeploy.core.latency import Fingerprint, LatencyRecord, Protocol
 from mpqdeploy.core.policy import Policy
 from mpqdeploy.core.precision import Precision, parse_precisions
+from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.core.site import Geometry, Site
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ModelError",
     "Policy",
     "Precision",
+    "Preprocessing",
     "Protocol",
     "Site",
     "TargetError",

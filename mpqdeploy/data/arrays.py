@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.dataset import Labels, Pixels, Rows
-from mpqdeploy.data.preprocessing import Preprocessing
 from mpqdeploy.data.spec import DataSpec, Split
 from mpqdeploy.data.splits import held_out_split, require, training_splits
 

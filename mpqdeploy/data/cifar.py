@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from mpqdeploy.core import DataError
+from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.archive import unpack
 from mpqdeploy.data.arrays import ArrayDataset, Pool
 from mpqdeploy.data.augment import flip, shift
 from mpqdeploy.data.dataset import Pixels
-from mpqdeploy.data.preprocessing import Preprocessing
 from mpqdeploy.data.spec import DataSpec
 
 _PIXELS = 3 * 32 * 32

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.data.preprocessing import Preprocessing
+from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.spec import Split
 
 Pixels = NDArray[np.uint8]

@@ -10,10 +10,10 @@ from functools import cache
 
 import numpy as np
 
+from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.arrays import ArrayDataset, Pool
 from mpqdeploy.data.augment import shift
 from mpqdeploy.data.dataset import Pixels
-from mpqdeploy.data.preprocessing import Preprocessing
 from mpqdeploy.data.spec import DataSpec
 from mpqdeploy.data.splits import stratified
 

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mpqdeploy.core import DataError
+from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.dataset import Labels, Pixels, Rows
-from mpqdeploy.data.preprocessing import Preprocessing
 from mpqdeploy.data.spec import DataSpec, Split
 from mpqdeploy.data.splits import held_out_split, require, training_splits
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.core import ConfigError
+from mpqdeploy.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
