@@ -135,8 +135,8 @@ def _epilogue(weights: Ints, acts: Grid, rng: np.random.Generator) -> Expr:
     taps = weights.size // channels
     spread = np.sqrt(taps) * max(abs(acts.low), acts.high) * float(np.abs(weights).max())
     span = float(acts.high - acts.low)
-    mul: Floats = np.float32(span / spread) * rng.uniform(0.5, 2.0, channels).astype(np.float32)
-    add: Floats = np.float32(span) * rng.uniform(0.0, 0.5, channels).astype(np.float32)
+    mul: Floats = np.float32(span / spread) * rng.uniform(0.5, 2.0, (channels,)).astype(np.float32)
+    add: Floats = np.float32(span) * rng.uniform(0.0, 0.5, (channels,)).astype(np.float32)
     value: Expr = Affine(x=Acc(), mul=mul, add=add)
     if not acts.signed:
         value = Clip(x=value, low=0.0, high=np.inf)
