@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from mpqdeploy.targets.program import (
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
-_ROUND = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND_TO_ZERO": np.trunc}
+ROUND = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND_TO_ZERO": np.trunc}
 
 
 def run(program: Program, inputs: Mapping[str, Floats]) -> dict[str, Array]:
@@ -130,6 +131,13 @@ def _conv(conv: Conv, codes: Array) -> Array:
     return acc.reshape(*acc.shape[:3], out)
 
 
+def magnitude(conv: Conv, tensors: Mapping[str, Tensor], values: Values) -> NDArray[np.float64]:
+    """The sum of the products' magnitudes, which bounds what rounding each of them can do."""
+    zero = int(tensors[conv.input].zero_point.reshape(-1)[0])
+    absolute = replace(conv, weights=np.abs(conv.weights))
+    return _conv(absolute, np.abs(values[conv.input].astype(np.int64) - zero)).astype(np.float64)
+
+
 def _pool(pool: Pool, codes: Array, zero: int) -> Array:
     if pool.kind == "sum":
         taps = _windows(_pad(codes - zero, pool.padding, 0), pool.kernel, pool.stride, (1, 1))
@@ -195,5 +203,5 @@ def load(expr: Load, shape: tuple[int, int, int, int], tensor: Tensor, value: Ar
 def _quantize(quant: Quant, x: Floats) -> Floats:
     if quant.grid.bipolar:
         return np.where(x >= 0, np.float32(1), np.float32(-1))
-    rounded = _ROUND[quant.rounding](x)
+    rounded = ROUND[quant.rounding](x)
     return np.clip(rounded, np.float32(quant.grid.low), np.float32(quant.grid.high))

@@ -51,7 +51,7 @@ def normalize(source: Path | ModelProto) -> ModelWrapper:
         model = _clean(ModelWrapper(proto))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{where} is not a valid model: {_first_line(error)}") from error
-    _check_result(model, where)
+    _check_result(model)
     return model
 
 
@@ -176,11 +176,11 @@ def _remove_dead_nodes(model: ModelWrapper) -> None:
             needed.update(node.input)
 
 
-def _check_result(model: ModelWrapper, where: str) -> None:
+def _check_result(model: ModelWrapper) -> None:
     for proto in model.graph.node:
         node = Node(proto)
         if node.op not in HANDLERS:
             raise unsupported(node)
         shape = model.get_tensor_shape(node.output)
         if shape is None or any(size <= 0 for size in shape):
-            raise node.error(f"the shape of its output, {shape}, is not known", hint=f"In {where}.")
+            raise node.error(f"the shape of its output, {shape}, is empty or not known")

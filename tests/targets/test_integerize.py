@@ -1,0 +1,310 @@
+"""integerize and the reference executor against qonnx's executor, layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qonnx.core.onnx_exec import execute_onnx
+
+from mpqdeploy.core import ModelError
+from mpqdeploy.targets import flips, reference
+from mpqdeploy.targets.passes.integerize import integerize
+from mpqdeploy.targets.passes.normalize import normalize
+from mpqdeploy.targets.program import (
+    Acc,
+    Affine,
+    Conv,
+    Load,
+    Pool,
+    Program,
+    Quant,
+    Step,
+    Sum,
+    walk,
+)
+from tests.targets import graphs
+from tests.targets.graphs import BIPOLAR, GRAPHS, GraphBuilder
+
+
+def agrees(model: onnx.ModelProto, seed: int = 0) -> Program:
+    """Check every tensor on identical inputs, every output, and that no node was lost."""
+    normal = normalize(model)
+    program = integerize(normal)
+    rng = np.random.default_rng(seed)
+    inputs = {port.name: rng.normal(size=port.shape).astype(np.float32) for port in program.inputs}
+    context = execute_onnx(normal, inputs, return_full_exec_context=True)
+    values = flips.from_context(program, context)
+    assert set(values) == set(program.tensors)
+    for found in flips.compare(program, values):
+        assert found.wrong == 0, found
+        assert found.flips <= 1 + found.codes // 500, found
+    for step in program.steps:  # the last layer too, from the executor's own codes
+        written = reference.run_step(step, program.tensors, values)
+        for port in program.outputs:
+            if port.tensor in written:
+                got = reference.to_port(written[port.tensor], port.shape)
+                np.testing.assert_allclose(got, context[port.name], rtol=1e-4, atol=1e-4)
+    sources = {name for step in program.steps for name in step.sources}
+    assert sources == {node.name for node in normal.graph.node}
+    return program
+
+
+def error_of(builder: GraphBuilder, output: str) -> str:
+    with pytest.raises(ModelError) as caught:
+        integerize(normalize(builder.model(output)))
+    return str(caught.value)
+
+
+def step_of(program: Program, source: str) -> Step:
+    return next(step for step in program.steps if source in step.sources)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph_agrees_with_qonnx(name: str) -> None:
+    agrees(GRAPHS[name](1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    channels=st.lists(st.sampled_from([1, 2, 3, 8, 17, 33]), min_size=2, max_size=2),
+    size=st.tuples(st.integers(7, 10), st.integers(7, 10)),
+    weight_bits=st.integers(1, 8),
+    act_bits=st.sampled_from([BIPOLAR, 1, 2, 3, 4, 8]),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    pads=st.tuples(*[st.integers(0, 2)] * 4),
+)
+def test_any_convolution_agrees_with_qonnx(
+    seed: int,
+    channels: list[int],
+    size: tuple[int, int],
+    weight_bits: int,
+    act_bits: int,
+    kernel: int,
+    stride: int,
+    pads: tuple[int, int, int, int],
+) -> None:
+    model = graphs.conv_chain(
+        seed,
+        channels=(3, *channels),
+        size=size,
+        weight_bits=weight_bits,
+        act_bits=act_bits,
+        kernel=kernel,
+        stride=1 if kernel == 1 else stride,
+        pads=pads if kernel > 1 else (0, 0, 0, 0),
+    )
+    agrees(model, seed)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    channels=st.sampled_from([3, 17]),
+    weight_bits=st.sampled_from([1, 2, 4]),
+    act_bits=st.sampled_from([1, 2, 4, 8]),
+)
+def test_any_residual_block_agrees_with_qonnx(
+    seed: int, channels: int, weight_bits: int, act_bits: int
+) -> None:
+    agrees(
+        graphs.residual(seed, channels=channels, weight_bits=weight_bits, act_bits=act_bits), seed
+    )
+    agrees(graphs.option_a(seed, channels=channels, act_bits=act_bits), seed)
+
+
+def test_batchnorm_and_quantizer_become_one_affine() -> None:
+    program = agrees(graphs.conv_chain())
+    (output,) = step_of(program, "Conv_2").outputs
+    assert [type(expr).__name__ for expr in walk(output.value)] == ["Acc", "ExactAffine", "Quant"]
+
+
+def test_residual_block_is_one_step_per_convolution() -> None:
+    program = agrees(graphs.residual())
+    anchors = [step for step in program.steps if isinstance(step.anchor, Conv)]
+    assert len(program.steps) == len(anchors) + 1  # and the quantizer of the input
+    added = step_of(program, "Add_15")
+    assert added.anchor is not None
+    assert [load.tensor for load in added.loads()] == ["Quant_5_out"]
+
+
+def test_option_a_shortcut_is_a_load() -> None:
+    program = agrees(graphs.option_a(channels=8))
+    (load,) = step_of(program, "Slice_14").loads()
+    assert load == Load(tensor="Quant_5_out", stride=(2, 2), channel_offset=4)
+
+
+def test_value_with_three_readers_is_computed_once() -> None:
+    program = agrees(graphs.residual_float())
+    outputs = step_of(program, "Add_17").outputs
+    sums = {expr for output in outputs for expr in walk(output.value) if isinstance(expr, Sum)}
+    assert len(outputs) == 3
+    assert len(sums) == 1
+    grids = [program.tensors[output.tensor].grid for output in outputs]
+    assert sorted(0 if grid is None else grid.bits for grid in grids) == [0, 4, 8]
+
+
+def test_flatten_permutes_the_weights() -> None:
+    program = agrees(graphs.mlp(image=(3, 5, 4)))
+    anchor = step_of(program, "Gemm_8").anchor
+    assert isinstance(anchor, Conv)
+    assert anchor.weights.shape == (33, 5, 4, 7)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_weights_lie_on_their_grid(bits: int) -> None:
+    program = integerize(normalize(graphs.conv_chain(weight_bits=bits)))
+    for step in program.steps:
+        if isinstance(step.anchor, Conv):
+            grid = step.anchor.weight_grid
+            assert (grid.bits, grid.bipolar) == (bits, bits == 1)
+            assert set(np.unique(step.anchor.weights)) <= set(range(grid.low, grid.high + 1))
+            assert not grid.bipolar or set(np.unique(step.anchor.weights)) == {-1, 1}
+
+
+@pytest.mark.parametrize("rounding", ["ROUND", "FLOOR", "CEIL", "DOWN"])
+@pytest.mark.parametrize(("signed", "zero_point"), [(True, -2.0), (False, 5.0)])
+def test_zero_points_and_rounding(rounding: str, signed: bool, zero_point: float) -> None:
+    builder = GraphBuilder(3, (1, 3, 6, 6))
+    x = builder.quant("x", 4, signed=signed, zero_point=zero_point, rounding=rounding)
+    agrees(builder.model(builder.conv(x, 5, pads=(1, 0, 2, 1))))
+
+
+def test_matmul_auto_pad_and_pools() -> None:
+    builder = GraphBuilder(5, (1, 3, 7, 6))
+    x = builder.quant("x", 8, signed=True)
+    shape = [builder.weights((6, 3, 3, 2), 4)]
+    x = builder.node("Conv", [x, *shape], 6, auto_pad="SAME_UPPER", strides=[2, 2])
+    x = builder.quant(builder.relu(x), 4)
+    x = builder.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+    x = builder.node("ReduceMean", [builder.relu(x)], axes=[2, 3], keepdims=0)
+    x = builder.quant(x, 8)
+    weights = builder.node("Transpose", [builder.weights((4, 6), 3)], perm=[1, 0])
+    x = builder.node("MatMul", [x, weights], 4)
+    program = agrees(builder.model(builder.node("Add", [x, builder.constant(np.ones(4))], 4)))
+    assert [type(step.anchor) for step in program.steps] == [
+        type(None),
+        Conv,
+        Pool,
+        Pool,
+        Conv,
+    ]
+
+
+def test_spatial_pad_node_joins_the_convolution() -> None:
+    builder = GraphBuilder(6, (1, 3, 6, 6))
+    x = builder.quant("x", 4, signed=True)
+    x = builder.node("Pad", [x, builder.constant([0, 0, 1, 2, 0, 0, 0, 1], np.int64)])
+    program = agrees(builder.model(builder.conv(x, 4, pads=(0, 0, 0, 0))))
+    anchor = program.steps[-1].anchor
+    assert isinstance(anchor, Conv)
+    assert anchor.padding == (1, 2, 0, 1)
+
+
+def test_relu_of_a_code_stays_a_code() -> None:
+    builder = GraphBuilder(7, (1, 3, 6, 6))
+    x = builder.relu(builder.quant("x", 4, signed=True))
+    program = agrees(builder.model(builder.conv(x, 4)))
+    assert [type(step.anchor) for step in program.steps] == [type(None), Conv]
+
+
+def test_strided_view_of_a_code_feeds_a_convolution() -> None:
+    builder = GraphBuilder(8, (1, 3, 6, 7))
+    x = builder.block(builder.quant("x", 8, signed=True), 5)
+    limits = [[0, 0], [6, 7], [2, 3], [2, 3]]
+    sliced = builder.node("Slice", [x, *(builder.constant(part, np.int64) for part in limits)], 5)
+    agrees(builder.model(builder.conv(sliced, 4, 1)))
+
+
+def test_repeated_quantizer_is_one() -> None:
+    builder = GraphBuilder(9, (1, 3, 6, 6))
+    x = builder.quant(builder.quant("x", 4, scale=0.3, signed=True), 4, scale=0.3, signed=True)
+    program = agrees(builder.model(builder.conv(x, 4)))
+    (output,) = program.steps[0].outputs
+    assert sum(isinstance(expr, Quant) for expr in walk(output.value)) == 1
+
+
+def test_scaled_weights_and_scaled_codes() -> None:
+    builder = GraphBuilder(10, (1, 3, 6, 6))
+    x = builder.node("Mul", [builder.quant("x", 4), builder.constant(0.37)])
+    scale = builder.constant(builder.rng.uniform(0.5, 2, (4, 1, 1, 1)))
+    weights = builder.node("Mul", [builder.weights((4, 3, 1, 1), 4), scale])
+    agrees(builder.model(builder.node("Conv", [x, weights], 4, kernel_shape=[1, 1])))
+
+
+def test_output_that_is_also_read_as_codes() -> None:
+    builder = GraphBuilder(11, (1, 3, 6, 6))
+    x = builder.block(builder.quant("x", 8, signed=True), 5)
+    y = builder.quant(builder.conv(x, 5), 4, signed=True)
+    model = builder.model(y)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(x, 1, [1, 5, 6, 6]))
+    program = agrees(model)
+    assert all(program.tensors[port.tensor].grid is None for port in program.outputs)
+
+
+def test_constants_are_rounded_once() -> None:
+    program = integerize(normalize(graphs.residual()))
+    for step in program.steps:
+        for output in step.outputs:
+            for expr in walk(output.value):
+                if isinstance(expr, Affine):
+                    assert expr.mul.dtype == expr.add.dtype == np.float32
+
+
+def test_convolution_of_a_float_is_refused() -> None:
+    builder = GraphBuilder(0, (1, 3, 6, 6))
+    x = builder.conv(builder.quant("x", 8), 4)
+    message = error_of(builder, builder.conv(x, 4))
+    assert "'Conv_4' (Conv)" in message
+    assert "not an integer code" in message
+
+
+def test_float_weights_are_refused() -> None:
+    builder = GraphBuilder(0, (1, 3, 6, 6))
+    weights = builder.constant(builder.rng.normal(size=(4, 3, 1, 1)))
+    x = builder.node("Conv", [builder.quant("x", 8), weights], 4, kernel_shape=[1, 1])
+    assert "'Conv_1' (Conv): its weights" in error_of(builder, x)
+
+
+def test_wide_activations_are_refused_by_anchors() -> None:
+    builder = GraphBuilder(0, (1, 3, 6, 6))
+    message = error_of(builder, builder.conv(builder.quant("x", 16, scale=1e-3), 4))
+    assert "Quant 'Quant_0' is 16 bits wide" in message
+
+
+def test_overflow_of_int32_is_refused() -> None:
+    builder = GraphBuilder(0, (1, 70_000, 1, 1))
+    x = builder.quant("x", 8)
+    weights = builder.constant(np.full((1, 70_000, 1, 1), 127.0))
+    weights = builder.quant(weights, 8, signed=True, scale=1.0)
+    x = builder.node("Conv", [x, weights], 1, kernel_shape=[1, 1])
+    assert "past the range of int32" in error_of(builder, x)
+
+
+def test_average_that_counts_fewer_pixels_is_refused() -> None:
+    builder = GraphBuilder(0, (1, 3, 6, 6))
+    x = builder.node("AveragePool", [builder.quant("x", 8)], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    assert "count_include_pad" in error_of(builder, x)
+
+
+def test_values_that_meet_must_have_one_shape() -> None:
+    builder = GraphBuilder(0, (1, 3, 6, 6))
+    x = builder.quant("x", 8)
+    y = builder.node("GlobalAveragePool", [x])
+    assert "'Add_2' (Add): its inputs have shapes" in error_of(builder, builder.add(x, y))
+
+
+def test_accumulators_are_exact_integers() -> None:
+    program = integerize(normalize(graphs.conv_chain(weight_bits=8, act_bits=8)))
+    port = program.inputs[0]
+    x = np.random.default_rng(0).normal(size=port.shape).astype(np.float32)
+    values = reference.run(program, {port.name: x})
+    step = program.steps[1]
+    acc = reference.accumulate(step, program.tensors, values)
+    assert acc is not None
+    assert acc.dtype == np.int64
+    assert isinstance(next(walk(step.outputs[0].value)), Acc)
