@@ -78,14 +78,18 @@ class Target:
             options["mattr"] = [f"+{feature}" for feature in self.features]
         return TvmTarget(options)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """CPU features that the target's code uses, as /proc/cpuinfo spells them."""
+        spelled = {llvm: flag for flag, llvm in _EXTRA.items()}
+        return (*REQUIRED[self.isa], *(spelled[feature] for feature in self.features))
+
     def missing(self) -> tuple[str, ...]:
         """CPU features that the target needs and this machine lacks."""
         if _processor() != self.processor:
             return (self.processor,)
         flags = cpu_flags()
-        spelled = {llvm: flag for flag, llvm in _EXTRA.items()}
-        wanted = (*REQUIRED[self.isa], *(spelled[feature] for feature in self.features))
-        return tuple(flag for flag in wanted if flag not in flags)
+        return tuple(flag for flag in self.required if flag not in flags)
 
     def require_here(self) -> None:
         """Raise `TargetError` unless this machine can run the target's code."""
