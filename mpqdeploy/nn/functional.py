@@ -76,8 +76,11 @@ def quantize_act(x: Tensor, scale: Tensor, *, low: int, high: int, bipolar: bool
     """Quantize activations of any shape with one learned `scale` (0-dim).
 
     The scale's gradient is LSQ's, times 1/sqrt(features * high) with the features of one sample, so
-    that a scale moves about as fast, relative to its size, as a weight does [F].
+    that a scale moves about as fast, relative to its size, as a weight does [F]. Half-precision
+    inputs are computed in float32: 8-bit codes times a scale do not fit bfloat16.
     """
+    if x.dtype in (torch.bfloat16, torch.float16):
+        x = x.float()
     features = x[0].numel() if x.dim() > 1 else x.numel()
     gain = (features * high) ** -0.5
     result: Tensor = _QuantizeAct.apply(x, scale, low, high, bipolar, gain)  # type: ignore[no-untyped-call]

@@ -12,7 +12,6 @@ out of the integer sum.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +61,9 @@ def weight_scale(stats: WeightStats, bits: int) -> Tensor:
     """Scale per output channel: XNOR-Net's mean|W| at 1 bit [F], else threshold / highest code."""
     if bits == 1:
         return stats.mean.clamp_min(SMALLEST_SCALE)
-    threshold = torch.minimum(CLIP_FACTORS.get(bits, math.inf) * stats.mean, stats.max)
+    threshold = stats.max
+    if bits in CLIP_FACTORS:
+        threshold = torch.minimum(CLIP_FACTORS[bits] * stats.mean, threshold)
     return (threshold / _highest(bits)).clamp_min(SMALLEST_SCALE)
 
 
