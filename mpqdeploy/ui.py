@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 _PLAIN_INTERVAL_S = 5.0
 """How often progress makes a line where it cannot redraw one."""
@@ -39,6 +40,12 @@ class Task:
     def advance(self, count: int = 1, note: str = "") -> None:
         """`count` more of the total are done; `note` is a short remark (a loss, a name)."""
         self.reach(self._done + count, note)
+
+    def resize(self, total: int) -> None:
+        """The work turned out to have another length."""
+        self._total = total
+        if self._bar is not None and self._id is not None:
+            self._bar.update(self._id, total=total)
 
     def reach(self, done: int, note: str = "") -> None:
         """`done` of the total are done."""
@@ -109,11 +116,11 @@ class Ui:
         """A table on stdout; the first column is text, the others are right-aligned."""
         if self.as_json:
             return
-        table = Table(title=title, title_justify="left")
+        table = Table(title=Text(title), title_justify="left")
         for position, column in enumerate(columns):
             table.add_column(column, justify="left" if position == 0 else "right")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(cell) for cell in row))
         if self._results.is_terminal:
             self._results.print(table)
         else:  # a pipe has no width to fit into

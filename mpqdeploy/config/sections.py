@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mpqdeploy.data import DataSpec
     from mpqdeploy.nn import ModelSpec
     from mpqdeploy.nn.training import Recipe
-    from mpqdeploy.search import BpNasSettings
+    from mpqdeploy.search.settings import BpNasSettings
 
 
 def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
@@ -48,7 +48,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own."""
 
-    name: str
+    name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20"]
     checkpoint: Path | None = None
     pins: dict[str, PrecisionText] = {}
     options: dict[str, Any] = {}
@@ -150,7 +150,7 @@ class SearchSection(Section):
 
     engine: Literal["bp-nas", "uniform", "random"] = "bp-nas"
     mode: Literal["joint", "factorized"] = "joint"
-    epochs: Count = 20
+    epochs: Count = 10
     refit_epochs: Count = 4
     steps: Count | None = None
     theta_every: Count = 1
@@ -162,7 +162,7 @@ class SearchSection(Section):
     reshape: bool = True
     theta_lr: Rate = 0.05
     barrier: Literal["double_log", "log"] = "double_log"
-    barrier_weight: Rate = 0.1
+    barrier_weight: Rate = 0.01
     prob1_weight: Rate = 2.0
     warmup: Share = 0.3
     one_hot: Annotated[float, Field(gt=0, lt=1)] = 0.99
@@ -171,7 +171,7 @@ class SearchSection(Section):
     calibration_batches: Count = 4
 
     def settings(self) -> BpNasSettings:
-        from mpqdeploy.search import BpNasSettings
+        from mpqdeploy.search.settings import BpNasSettings
 
         return BpNasSettings(**self.model_dump(exclude={"engine"}))
 
