@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,13 @@ from mpqdeploy.targets.kernels.convolution import (
     largest_stored,
     operand_of,
 )
+from mpqdeploy.targets.kernels.depthwise_micro import Micro, micro_for
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
-from mpqdeploy.targets.program import Conv, Grid, Step
+from mpqdeploy.targets.program import Conv, Step
 
 MOST_TAPS = 49  # all are unrolled
-INT16_MAX = (1 << 15) - 1
 
 
 class Depthwise:
@@ -37,11 +37,12 @@ class Depthwise:
         if conv is None:
             return False
         outputs, rows, columns, depth = conv.weights.shape
-        return conv.groups == outputs and depth == 1 and rows * columns <= MOST_TAPS
+        one_each = bool(conv.groups == outputs and depth == 1)
+        return one_each and rows * columns <= MOST_TAPS
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         width = tensors[step.outputs[0].tensor].shape[2]
-        tiles = dict.fromkeys(min(columns, width) for columns in (4, 2, 1))
+        tiles = dict.fromkeys(min(columns, width) for columns in (4, 8, 2))
         return [{"columns": columns} for columns in tiles]
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
@@ -57,7 +58,9 @@ class Depthwise:
 
         geometry = Geometry.of(step, tensors)
         lanes = lanes_for(geometry.shape[3], isa)
-        weights = Weights(arrange(geometry.conv, lanes), geometry.conv.weight_grid)
+        grid = geometry.conv.weight_grid
+        micro = micro_for(isa, lanes, grid, largest_stored(geometry.grid))
+        weights = Weights(arrange(geometry.conv, lanes, micro.group), grid)
         start = geometry.start_values(lanes)
         source = Buffer(tensor=geometry.conv.input, layout=geometry.find(layouts))
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
@@ -72,12 +75,13 @@ class Depthwise:
             epilogue.fill_borders()
             weights.allocate()
             weights.unpack(0)
+            micro.prepare(weights)
             nest = Nest(
                 geometry=geometry,
                 layout=source.layout,
                 source=arg,
                 start=start_arg,
-                weights=weights,
+                micro=micro,
                 lanes=lanes,
             )
             nest.emit(epilogue, schedule["columns"])
@@ -90,20 +94,14 @@ class Depthwise:
         )
 
 
-def arrange(conv: Conv, lanes: int) -> NDArray[np.int32]:
-    """Weights as one tile `[1, blocks * KH * KW * lanes]`, zero past the last channel."""
+def arrange(conv: Conv, lanes: int, group: int) -> NDArray[np.int32]:
+    """Weights as one tile, ordered block of channels, kernel column, group of rows, channel, row;
+    0 past the last channel and the last row."""
     channels, rows, columns, _ = conv.weights.shape
-    missing = stored_channels(channels) - channels
-    flat = np.pad(conv.weights.reshape(channels, rows * columns), ((0, missing), (0, 0)))
-    return flat.reshape(-1, lanes, rows * columns).transpose(0, 2, 1).reshape(1, -1)
-
-
-def exact_runs(taps: int, stored: int, grid: Grid) -> Iterator[range]:
-    """Runs of taps whose products add up within int16, whatever the codes are."""
-    product = stored * max(abs(grid.low), abs(grid.high))
-    length = max(1, INT16_MAX // product)
-    for first in range(0, taps, length):
-        yield range(first, min(first + length, taps))
+    missing = ((0, stored_channels(channels) - channels), (0, -rows % group), (0, 0))
+    padded = np.pad(conv.weights[..., 0], missing)
+    split = padded.reshape(-1, lanes, padded.shape[1] // group, group, columns)
+    return split.transpose(0, 4, 2, 1, 3).reshape(1, -1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +112,7 @@ class Nest:
     layout: Layout
     source: Any
     start: Any
-    weights: Weights
+    micro: Micro
     lanes: int
 
     def emit(self, epilogue: Any, columns: int) -> None:
@@ -125,34 +123,37 @@ class Nest:
         with T.serial(0, batch) as n, T.serial(0, height) as y, T.serial(0, blocks) as block:
             for tile in cut(width, columns):
                 with T.serial(0, tile.count) as i:
-                    for column in range(tile.step):
-                        x = tile.start + i * tile.step + column
-                        acc = self._sum(block, n, y, x)
-                        epilogue.store(acc, n, y, x, block * self.lanes)
+                    x = tile.start + i * tile.step
+                    for column, acc in enumerate(self._sums(block, n, y, x, tile.step)):
+                        epilogue.store(acc, n, y, x + column, block * self.lanes)
 
-    def _sum(self, block: Any, n: Any, y: Any, x: Any) -> Any:
-        """The accumulators of one pixel, as an expression."""
+    def _sums(self, block: Any, n: Any, y: Any, x: Any, columns: int) -> list[Any]:
+        """The accumulators of `columns` pixels from (n, y, x). All are bound before anything is
+        stored, so that pixels share the words they have in common."""
         from tvm.script.ir_builder import tirx as T
 
-        _, rows, columns, _ = self.geometry.conv.weights.shape
-        grid = self.weights.grid
-        # Sums of products that fit 16 bits are widened once per run, not once per tap.
-        narrow = "int16" if grid.high <= 127 else "int32"
-        total = self.start[T.ramp(block * self.lanes, 1, self.lanes)]
-        for run in exact_runs(rows * columns, largest_stored(self.geometry.grid), grid):
-            part = None
-            for tap in run:
-                product = self._product(block, n, y, x, tap, narrow)
-                part = product if part is None else part + product
-            total = total + T.cast(part, f"int32x{self.lanes}")
-        return total
+        conv, group, lanes = self.geometry.conv, self.micro.group, self.lanes
+        _, rows, width, _ = conv.weights.shape
+        groups = -(-rows // group)
+        start = self.start[T.ramp(block * lanes, 1, lanes)]
+        words: dict[tuple[int, int], Any] = {}
+        sums = []
+        for column in range(columns):
+            terms = []
+            for kw, part in np.ndindex(width, groups):
+                at = column * conv.stride[1] + kw * conv.dilation[1]
+                if (at, part) not in words:
+                    kept = range(part * group, min((part + 1) * group, rows))
+                    loaded = [self._load(block, n, y, x, row, at) for row in kept]
+                    words[at, part] = T.bind(self.micro.word(loaded))
+                index = ((block * width + kw) * groups + part) * (lanes * group)
+                terms.append((words[at, part], index))
+            sums.append(T.bind(self.micro.accumulate(start, terms)))
+        return sums
 
-    def _product(self, block: Any, n: Any, y: Any, x: Any, tap: int, dtype: str) -> Any:
+    def _load(self, block: Any, n: Any, y: Any, x: Any, row: int, at: int) -> Any:
+        """Stored bytes of kernel row `row`, `at` columns right of where output x begins."""
         from tvm.script.ir_builder import tirx as T
 
-        lanes = self.lanes
-        _, rows, columns, _ = self.geometry.conv.weights.shape
-        row, column = self.geometry.pixel(self.layout, y, x, tap // columns, tap % columns)
-        stored = self.source[n, row, column, T.ramp(block * lanes, 1, lanes)]
-        weight = self.weights.load((block * rows * columns + tap) * lanes, lanes)
-        return T.cast(stored, f"{dtype}x{lanes}") * T.cast(weight, f"{dtype}x{lanes}")
+        y_at, x_at = self.geometry.pixel(self.layout, y, x, row, 0)
+        return self.source[n, y_at, x_at + at, T.ramp(block * self.lanes, 1, self.lanes)]
