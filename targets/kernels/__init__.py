@@ -7,10 +7,12 @@ line here.
 from __future__ import annotations
 
 from mpqdeploy.targets.kernels.base import Kernel
+from mpqdeploy.targets.kernels.depthwise import Depthwise
+from mpqdeploy.targets.kernels.direct import Direct
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.kernels.pool import Pooling
 
-KERNELS: tuple[Kernel, ...] = (*DOT_KERNELS, Pooling(), Elementwise())
+KERNELS: tuple[Kernel, ...] = (*DOT_KERNELS, Depthwise(), Direct(), Pooling(), Elementwise())
 
 __all__ = ["KERNELS", "Kernel"]
