@@ -142,9 +142,9 @@ class DotNest:
         with T.serial(0, tiles) as o:
             self.weights.unpack(o)
             with T.serial(0, geometry.batch) as n:
-                for y, rows in _cut(geometry.out_height, tile.rows):
+                for y, rows in cut(geometry.out_height, tile.rows):
                     with T.serial(0, y.count) as i:
-                        for x, columns in _cut(geometry.out_width, tile.columns):
+                        for x, columns in cut(geometry.out_width, tile.columns):
                             with T.serial(0, x.count) as j:
                                 at = (n, y.start + i * rows, x.start + j * columns)
                                 self._block(source, origin, start, o, at, rows, columns)
@@ -227,7 +227,7 @@ class Span:
     count: int
 
 
-def _cut(length: int, step: int) -> list[tuple[Span, int]]:
+def cut(length: int, step: int) -> list[tuple[Span, int]]:
     """`length` as a run of whole steps and, where something is left, one shorter step."""
     whole, rest = divmod(length, step)
     spans = [(Span(0, whole), step)] if whole else []

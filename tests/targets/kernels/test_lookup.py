@@ -1,0 +1,80 @@
+"""Table-lookup convolutions against exact integer arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.lookup import LOOKUP
+from mpqdeploy.targets.kernels.lookup_nest import flush_plan
+from tests.targets.kernels.convolutions import Case, check, convolution, runs_here
+
+LEVELS = [isa for isa in (Isa.VNNI, Isa.AVX2) if runs_here(isa)]
+WEIGHTS = ["b", "s2", "n2", "u2", "s1", "u1"]
+ACTS = ["b", "u1", "u2", "s2", "u4", "s4"]
+each_level = pytest.mark.parametrize("isa", LEVELS)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Case:
+    acts = draw(st.sampled_from(ACTS))
+    return convolution(
+        image=(
+            draw(st.integers(1, 2)),
+            draw(st.integers(5, 9)),
+            draw(st.integers(8, 19)),
+            draw(st.sampled_from([16, 17, 33, 64, 100])),
+        ),
+        out=draw(st.sampled_from([10, 16, 17, 33, 64])),
+        kernel=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        stride=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        dilation=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        padding=(draw(st.integers(0, 2)), draw(st.integers(1, 2)), 1, draw(st.integers(0, 2))),
+        weights=draw(st.sampled_from(WEIGHTS)),
+        acts=acts,
+        zero=draw(st.sampled_from([0, 1])) if acts[0] == "u" else 0,
+        extreme=draw(st.booleans()),
+        seed=draw(st.integers(0, 99)),
+    )
+
+
+@each_level
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(case=convolutions(), extra=st.integers(0, 1))
+def test_exact_for_every_geometry_and_width(isa: Isa, case: Case, extra: int) -> None:
+    assert LOOKUP.matches(case.step, case.tensors, isa)
+    check(case, LOOKUP, isa, extra)
+
+
+@each_level
+@pytest.mark.parametrize("acts", ACTS)
+@pytest.mark.parametrize("weights", ["b", "s2"])
+def test_bytes_are_flushed_before_they_overflow(isa: Isa, acts: str, weights: str) -> None:
+    case = convolution(image=(1, 4, 8, 64), out=16, weights=weights, acts=acts)
+    grid = case.tensors["x"].grid
+    assert grid is not None
+    case.codes[:] = grid.high
+    case.conv.weights[:] = case.conv.weight_grid.high
+    check(case, LOOKUP, isa)
+    case.conv.weights[:] = case.conv.weight_grid.low
+    check(case, LOOKUP, isa)
+
+
+@pytest.mark.parametrize("trips", [(3, 3, 4), (3, 3, 16), (1, 1, 36), (5, 5, 32)])
+@pytest.mark.parametrize("limit", [4, 21, 63])
+def test_flush_plan_keeps_to_the_limit(trips: tuple[int, int, int], limit: int) -> None:
+    depth, run = flush_plan(trips, limit)
+    rows, columns, groups = trips
+    lookups = (rows * columns * groups, columns * groups, groups, run)[depth]
+    assert 0 < lookups <= limit
+    assert groups % run == 0
+
+
+def test_declines_wide_operands_and_other_levels() -> None:
+    wide = convolution(image=(1, 8, 8, 16), out=16, weights="s4", acts="u2")
+    assert not LOOKUP.matches(wide.step, wide.tensors, Isa.VNNI)
+    narrow = convolution(image=(1, 8, 8, 16), out=16, weights="b", acts="u2")
+    assert LOOKUP.matches(narrow.step, narrow.tensors, Isa.VNNI)
+    assert not LOOKUP.matches(narrow.step, narrow.tensors, Isa.PORTABLE)
