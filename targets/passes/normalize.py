@@ -1,7 +1,7 @@
 """normalize: a QONNX file → a checked, cleaned graph with static shapes.
 
-This is qonnx's own clean-up (constant folding that keeps quantizers, unique parameter tensors),
-except that the names of nodes, inputs and outputs stay those of the file.
+This is qonnx's own clean-up (shapes inferred, constants folded but for quantizers), except that
+the names of nodes, tensors, inputs and outputs stay those of the file.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from onnx import ModelProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import (
-    GiveUniqueParameterTensors,
     RemoveStaticGraphInputs,
     RemoveUnusedTensors,
     SortGraph,
 )
 from qonnx.transformation.infer_shapes import InferShapes
-from qonnx.transformation.quant_constant_folding import FoldTransposeIntoQuantInit
 
 from mpqdeploy.core import ModelError
 from mpqdeploy.targets.passes.integerize import HANDLERS, unsupported
@@ -152,18 +150,24 @@ def _fix_batch(proto: ModelProto, where: str) -> None:
 
 
 def _clean(model: ModelWrapper) -> ModelWrapper:
-    for transformation in (
-        SortGraph(),
-        InferShapes(),
-        GiveUniqueParameterTensors(),
-        FoldConstants(exclude_op_types=list(QUANTIZERS)),
-        FoldTransposeIntoQuantInit(),
-    ):
-        model = model.transform(transformation)
+    _constants_to_initializers(model)
+    passes = (SortGraph(), InferShapes(), FoldConstants(exclude_op_types=list(QUANTIZERS)))
+    for transformation in passes:
+        model = model.transform(transformation, make_deepcopy=False, cleanup=False)
     _remove_dead_nodes(model)
     for transformation in (RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes()):
-        model = model.transform(transformation)
+        model = model.transform(transformation, make_deepcopy=False, cleanup=False)
     return model
+
+
+def _constants_to_initializers(model: ModelWrapper) -> None:
+    """All at once; qonnx's constant folding would infer every shape anew for each of them."""
+    for node in [node for node in model.graph.node if node.op_type == "Constant"]:
+        tensor = next((part.t for part in node.attribute if part.name == "value"), None)
+        if tensor is not None:
+            tensor.name = node.output[0]
+            model.graph.initializer.append(tensor)
+            model.graph.node.remove(node)
 
 
 def _remove_dead_nodes(model: ModelWrapper) -> None:
