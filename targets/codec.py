@@ -45,7 +45,7 @@ def decode(tensor: Tensor, layout: Layout, buffer: NDArray[Any]) -> NDArray[Any]
     """Read codes `[N, H, W, C]` (int32; float32 for the float layout) out of a buffer."""
     channels = tensor.shape[3]
     if layout.kind == "float":
-        return buffer.transpose(0, 2, 3, 1)
+        return np.asarray(buffer.transpose(0, 2, 3, 1))
     grid = _grid(tensor)
     inside = _inside(tensor, layout, buffer)
     if layout.kind == "bytes":
@@ -53,7 +53,7 @@ def decode(tensor: Tensor, layout: Layout, buffer: NDArray[Any]) -> NDArray[Any]
     spread = (inside[..., None] >> np.arange(WORD, dtype=np.uint32)) & 1
     bits = spread.reshape(*tensor.shape[:3], planes(grid), -1)[..., :channels].astype(np.int32)
     if grid.bipolar:
-        return 2 * bits[..., 0, :] - 1
+        return np.asarray(2 * bits[..., 0, :] - 1)
     weights = (1 << np.arange(grid.bits)).reshape(-1, 1)
     return (bits * weights).sum(axis=3).astype(np.int32) + storage_offset(grid)
 

@@ -148,7 +148,7 @@ def _before(tensor: Tensor, x: NDArray[Any]) -> Floats:
 
 
 def _codes(tensor: Tensor, real: Floats) -> Floats:
-    return np.rint(real / tensor.scale + tensor.zero_point).astype(np.float32)
+    return np.asarray(np.rint(real / tensor.scale + tensor.zero_point), np.float32)
 
 
 def _real(tensor: Tensor, codes: NDArray[Any]) -> Floats:

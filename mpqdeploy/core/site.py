@@ -59,8 +59,10 @@ class Geometry:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Geometry:
-        tuples = {key: tuple(val) if isinstance(val, list) else val for key, val in data.items()}
-        return cls(**tuples)
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
         if step.anchor is not None and operand is not None:
             _want(wanted[step.anchor.input], operand)
         for load in step.loads():
-            kind = "float" if program.tensors[load.tensor].grid is None else "bytes"
-            _want(wanted[load.tensor], Layout(kind=kind))
+            codes = program.tensors[load.tensor].grid is not None
+            _want(wanted[load.tensor], Layout(kind="bytes" if codes else "float"))
     for port in (*program.inputs, *program.outputs):
         _want(wanted[port.tensor], Layout(kind="float"))
     return {name: tuple(layouts.values()) for name, layouts in wanted.items()}

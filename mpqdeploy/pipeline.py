@@ -1,0 +1,173 @@
+"""`run`: the whole pipeline, from a configuration to a bundle and a report.
+
+Every box is a step in the run's folder; a step that is done is read back, so a killed run continues
+where it was. The outer loop is the design's: what the device said corrects the table, and the
+search goes on, until the shipped network itself, as measured, is inside the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpqdeploy.config import Config
+from mpqdeploy.core import ConfigError, CostTable, Precision
+from mpqdeploy.core.files import write_json
+from mpqdeploy.results import Round, Row, Summary
+from mpqdeploy.run_folder import Done, RunFolder
+from mpqdeploy.steps.anchors import Anchors, anchors, read_anchors
+from mpqdeploy.steps.context import Context, prepare
+from mpqdeploy.steps.deploy import deploy
+from mpqdeploy.steps.finetune import finetune, from_float, from_search
+from mpqdeploy.steps.floating import WEIGHTS, float_network
+from mpqdeploy.steps.measure import measure, rows_of
+from mpqdeploy.steps.present import print_plan, print_search, print_summary, print_table
+from mpqdeploy.steps.profile import latency_table
+from mpqdeploy.steps.report import report
+from mpqdeploy.steps.rivals import rivals
+from mpqdeploy.steps.search import load_result, rounds_of, search, shipped_round
+from mpqdeploy.steps.ship import ship
+from mpqdeploy.ui import Ui
+
+SUMMARY = "summary.json"
+
+
+def run(
+    config: Config, *, fresh: bool, dry_run: bool, ui: Ui, until: str | None = None
+) -> Summary | None:
+    """Run, or continue, what `config` says; up to `until` ("profile", "search").
+
+    `until="report"` writes the report of a finished run again. Returns the summary, or None where
+    it stopped earlier. Raises `UserError`s, none of which leaves anything half-written.
+    """
+    folder = RunFolder(config.run_dir)
+    if dry_run:
+        folder.check(config.snapshot())
+        print_plan(prepare(config, folder, ui), until)
+        return None
+    if until == "report" and not (config.run_dir / SUMMARY).exists():
+        raise ConfigError(
+            f"run_dir: {config.run_dir} holds no finished run.", hint="Run `mpqdeploy run` first."
+        )
+    with folder:
+        context = prepare(config, folder, ui)
+        folder.claim(config.snapshot(), fresh=fresh)
+        return _Run(context).go(until)
+
+
+@dataclass(frozen=True)
+class _Run:
+    context: Context
+
+    def go(self, until: str | None) -> Summary | None:
+        context, ui = self.context, self.context.ui
+        with ui.step("profile"):
+            profiled = latency_table(context)
+        table = CostTable.from_json(profiled.result)
+        if until == "profile":
+            print_table(context, table)
+            return None
+        with ui.step("anchors"):
+            anchored = anchors(context, table, profiled)
+        with ui.step("float network"):
+            floating = float_network(context)
+        found = read_anchors(anchored)
+        inputs = {"float": floating, "profile": profiled, "anchors": anchored}
+        if until == "search":
+            print_search(context, self._search(1, table, found, (), inputs, None), found.budgets)
+            return None
+        return self._loop(table, found, inputs, floating)
+
+    def _loop(
+        self, table: CostTable, found: Anchors, inputs: Mapping[str, Done], floating: Done
+    ) -> Summary:
+        """Search, fine-tune, deploy, measure; again while the shipped network itself is outside."""
+        context = self.context
+        known: tuple[Round, ...] = ()
+        searched: Done | None = None
+        attempt = 0
+        while True:
+            attempt += 1
+            searched = self._search(attempt, table, found, known, inputs, searched)
+            known = (*known, *rounds_of(searched))
+            deployed = self._deploy_searched(attempt, searched)
+            against = rivals(context, floating)
+            baselines = self._baselines(floating)
+            measured = measure(context, attempt, deployed, baselines, against, floating)
+            rows = rows_of(measured)
+            known = (*known, shipped_round(known[-1], rows[-1], attempt))
+            last = attempt == context.config.refit.rounds or not searched.result["inside"]
+            if rows[-1].inside(found.budgets) or last:
+                return self._finish(table, found, known, searched, deployed, rows, floating)
+            context.ui.note("  the shipped network, as measured, is over the budget: search on")
+
+    def _search(
+        self,
+        attempt: int,
+        table: CostTable,
+        found: Anchors,
+        known: tuple[Round, ...],
+        inputs: Mapping[str, Done],
+        before: Done | None,
+    ) -> Done:
+        with self.context.ui.step(f"search, attempt {attempt}" if attempt > 1 else "search"):
+            given = {**inputs, "known": [turn.to_json() for turn in known]}
+            return search(self.context, attempt, table, found, known, given, before)
+
+    def _deploy_searched(self, attempt: int, searched: Done) -> Done:
+        context = self.context
+        policy, weights = load_result(searched)
+        name = f"searched-{attempt}"
+        with context.ui.step("fine-tune the searched network"):
+            tuned = finetune(
+                context,
+                name,
+                policy,
+                lambda: from_search(context, policy, weights),
+                {"searched": searched},
+            )
+        return deploy(context, name, tuned)
+
+    def _baselines(self, floating: Done) -> dict[str, Done]:
+        chosen = self.context.config.uniform_baselines()
+        return {f"uniform {precision}": self._baseline(precision, floating) for precision in chosen}
+
+    def _baseline(self, precision: Precision, floating: Done) -> Done:
+        context = self.context
+        policy = context.uniform(precision)
+        name = f"uniform-{precision.weight_bits}-{precision.act_bits}"
+        with context.ui.step(f"baseline: uniform {precision}"):
+            tuned = finetune(
+                context,
+                name,
+                policy,
+                lambda: from_float(context, policy, floating.folder / WEIGHTS),
+                {"float": floating},
+            )
+            return deploy(context, name, tuned)
+
+    def _finish(
+        self,
+        table: CostTable,
+        found: Anchors,
+        known: tuple[Round, ...],
+        searched: Done,
+        deployed: Done,
+        rows: tuple[Row, ...],
+        floating: Done,
+    ) -> Summary:
+        context = self.context
+        bundle = ship(context, deployed, rows[-1], floating.result["accuracy"])
+        summary = Summary(
+            title=f"{context.spec.name} on {context.dataset.name}",
+            budgets=found.budgets,
+            rows=rows,
+            rounds=(*found.rounds, *known),
+            bundle=str(bundle),
+            report=str(context.folder.path / "report.html"),
+            seconds=context.folder.seconds(),
+        )
+        report(context, summary, table, searched, deployed)
+        write_json(context.folder.path / SUMMARY, summary.to_json())
+        print_summary(context.ui, summary)
+        return summary

@@ -1,0 +1,136 @@
+"""The report's figures, as plotly JSON-free HTML fragments. Pure: data in, markup out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from mpqdeploy.core import Budget, Policy
+from mpqdeploy.results import Round, Row
+
+INK, ACCENT, MUTED, WARN = "#1f2a37", "#0b7285", "#98a2b3", "#c2410c"
+LAYOUT = {
+    "template": "plotly_white",
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+    "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
+    "height": 380,
+    "legend": {"orientation": "h", "y": 1.12, "x": 0},
+}
+
+
+def front(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
+    """Accuracy against measured latency, intervals as bars, the latency budget as a line."""
+    figure = go.Figure()
+    for row in rows:
+        low, high = row.latency.interval_us
+        median = row.latency.median_us
+        searched = row is rows[-1]
+        figure.add_scatter(
+            x=[median],
+            y=[100 * row.accuracy],
+            error_x={"array": [high - median], "arrayminus": [median - low]},
+            mode="markers+text",
+            text=[row.name],
+            textposition="bottom center",
+            marker={
+                "size": 14 if searched else 10,
+                "symbol": "star" if searched else "circle",
+                "color": ACCENT if searched else MUTED,
+            },
+            name=f"{row.name} ({row.runtime})",
+            showlegend=False,
+        )
+    for budget in budgets:
+        if budget.metric == "latency":
+            figure.add_vline(x=budget.limit, line={"color": WARN, "dash": "dash"})
+            figure.add_annotation(
+                x=budget.limit,
+                y=1,
+                yref="paper",
+                text=f"budget {budget.limit:.1f} µs",
+                showarrow=False,
+                xanchor="left",
+                yanchor="bottom",
+                font={"color": WARN},
+            )
+    figure.update_layout(
+        **LAYOUT, xaxis_title="measured latency (µs, batch 1)", yaxis_title="top-1 accuracy (%)"
+    )
+    figure.update_xaxes(rangemode="tozero")
+    return _html(figure)
+
+
+def bits(policy: Policy, costs: Mapping[str, float]) -> str:
+    """Weight and activation bits of every site, in execution order, and what each site costs."""
+    names = list(policy.precisions)
+    figure = go.Figure()
+    weight = [policy[name].weight_bits for name in names]
+    act = [policy[name].act_bits for name in names]
+    figure.add_bar(x=names, y=weight, name="weight bits", marker_color=ACCENT)
+    figure.add_bar(x=names, y=act, name="activation bits", marker_color="#74c0d0")
+    figure.add_scatter(
+        x=names,
+        y=[costs.get(name) for name in names],
+        name="predicted latency (µs)",
+        yaxis="y2",
+        mode="lines+markers",
+        line={"color": WARN, "width": 1.5},
+    )
+    figure.update_layout(
+        **LAYOUT,
+        yaxis_title="bits",
+        yaxis2={
+            "title": "µs",
+            "overlaying": "y",
+            "side": "right",
+            "rangemode": "tozero",
+            "showgrid": False,
+        },
+        barmode="group",
+    )
+    return _html(figure)
+
+
+def rounds(turns: Sequence[Round], budget: Budget | None) -> str:
+    """Predicted and measured latency of every round of the loop."""
+    labels = [turn.name for turn in turns]
+    figure = go.Figure()
+    figure.add_bar(
+        x=labels, y=[turn.predicted_us for turn in turns], name="predicted", marker_color=MUTED
+    )
+    medians = [turn.measured.median_us for turn in turns]
+    spans = [turn.measured.interval_us for turn in turns]
+    figure.add_bar(
+        x=labels,
+        y=medians,
+        name="measured (median, 95% interval)",
+        marker_color=ACCENT,
+        error_y={
+            "array": [high - median for (_, high), median in zip(spans, medians, strict=True)],
+            "arrayminus": [median - low for (low, _), median in zip(spans, medians, strict=True)],
+        },
+    )
+    if budget is not None:
+        figure.add_hline(y=budget.limit, line={"color": WARN, "dash": "dash"})
+    figure.update_layout(**LAYOUT, yaxis_title="latency (µs)", barmode="group")
+    return _html(figure)
+
+
+def curves(series: Mapping[str, Sequence[float]], title: str) -> str:
+    """Search curves over its epochs, one line a quantity."""
+    figure = go.Figure()
+    for name, values in series.items():
+        figure.add_scatter(
+            x=list(range(1, len(values) + 1)), y=list(values), name=name, mode="lines+markers"
+        )
+    figure.update_layout(**LAYOUT, xaxis_title="search epoch", yaxis_title=title)
+    return _html(figure)
+
+
+def _html(figure: Any) -> str:
+    fragment: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+    )
+    return fragment

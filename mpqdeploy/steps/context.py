@@ -1,0 +1,146 @@
+"""`Context`: what every step of a run works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mpqdeploy.config import Config
+from mpqdeploy.core import (
+    Budget,
+    CheckpointError,
+    CostTable,
+    DataError,
+    Fingerprint,
+    Geometry,
+    Policy,
+    Precision,
+    Protocol,
+    Site,
+    bops_table,
+    bytes_table,
+)
+from mpqdeploy.data import Dataset, Loader, load_dataset
+from mpqdeploy.nn import ModelSpec, sites
+from mpqdeploy.run_folder import RunFolder
+from mpqdeploy.targets.candidates import best
+from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
+from mpqdeploy.targets.kernels.base import Schedule
+from mpqdeploy.targets.passes.select import Measured
+from mpqdeploy.targets.records import RecordStore
+from mpqdeploy.targets.target import Target, load_target
+from mpqdeploy.ui import Ui
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EVALUATION_BATCH = 250
+WIDEST = Precision(weight_bits=8, act_bits=8)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A configuration with everything that it names, loaded and checked."""
+
+    config: Config
+    folder: RunFolder
+    ui: Ui
+    dataset: Dataset
+    spec: ModelSpec
+    sites: tuple[Site, ...]
+    target: Target
+
+    @cached_property
+    def store(self) -> RecordStore:
+        return RecordStore(self.config.measure.store)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        return host_fingerprint()
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.config.measure.protocol(self.target.threads)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Candidates of the sites that are not pinned; 8/8 is always one, as the reference."""
+        chosen = self.config.candidates() or self.target.precisions
+        return tuple(sorted({*chosen, WIDEST}, reverse=True))
+
+    @property
+    def candidates(self) -> Mapping[str, tuple[Precision, ...]]:
+        return {s.name: (s.pinned,) if s.pinned else self.precisions for s in self.sites}
+
+    @property
+    def counted(self) -> Mapping[str, CostTable]:
+        """The tables that need no measurement."""
+        wide = tuple({*self.precisions, *self.config.uniform_baselines()})
+        return {"bops": bops_table(self.sites, wide), "bytes": bytes_table(self.sites, wide)}
+
+    def uniform(self, precision: Precision) -> Policy:
+        return Policy.uniform(self.sites, precision)
+
+    def measured(self) -> Measured:
+        """Looks up the fastest kernel of a layer among this machine's records."""
+        machine = short_hash(self.fingerprint)
+
+        def lookup(geometry: Geometry, precision: Precision) -> tuple[str, Schedule] | None:
+            return best(self.store, geometry, precision, self.target, machine=machine)
+
+        return lookup
+
+    def resolve(self, uniform: Mapping[str, float]) -> tuple[Budget, ...]:
+        """The budgets in their units; `uniform` has the uniform 8/8 network's cost by metric."""
+        parsed = [section.parsed() for section in self.config.budgets]
+        return tuple(limit.resolve(uniform[limit.metric]) for limit in parsed)
+
+    def training_images(self, batches: int, batch_size: int = 64) -> list[Tensor]:
+        """The first batches of the shuffled training split, not augmented: for calibration."""
+        loader = Loader(
+            self.dataset, "train", batch_size=batch_size, shuffle=True, seed=self.config.seed
+        )
+        return [images for (images, _), _ in zip(loader, range(batches), strict=False)]
+
+    def test_batches(self) -> Loader:
+        return Loader(self.dataset, "test", batch_size=EVALUATION_BATCH)
+
+
+def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
+    """Load and check what `config` names, before anything is written.
+
+    Raises the `UserError` of whatever does not exist or does not fit: data, model, checkpoint,
+    pinned sites, target.
+    """
+    target = load_target(config.target.name)
+    target.require_here()
+    dataset = load_dataset(config.data.spec())
+    spec = config.model.spec(len(dataset.classes), dataset.image)
+    found = sites(spec, pins=config.model.pinned())
+    if dataset.size("test") == 0:
+        raise DataError(
+            f"data set {dataset.name!r} has no test images.", hint="Check data.dir and data.limit."
+        )
+    if config.model.checkpoint is not None:
+        _check(config, spec)
+    return Context(
+        config=config,
+        folder=folder,
+        ui=ui,
+        dataset=dataset,
+        spec=spec,
+        sites=found,
+        target=target,
+    )
+
+
+def _check(config: Config, spec: ModelSpec) -> None:
+    """Whether the checkpoint fits, before a run works for minutes to find out."""
+    from mpqdeploy.nn import build_float, load_checkpoint
+
+    path = config.model.checkpoint
+    if path is None or not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file.", hint="Check model.checkpoint.")
+    load_checkpoint(build_float(spec), path)

@@ -1,0 +1,119 @@
+"""Deploy: export one fine-tuned network, compile it, and certify that all executors agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.core import Policy
+from mpqdeploy.core.agreement import Certificate
+from mpqdeploy.export.certificate import certify, default_predictors
+from mpqdeploy.export.qonnx import export_qonnx
+from mpqdeploy.export.standard import to_standard_onnx
+from mpqdeploy.run_folder import Done
+from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.finetune import load
+from mpqdeploy.targets.compile import compile_qonnx
+from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.verify import verify_library
+
+if TYPE_CHECKING:
+    from torch import nn
+
+QONNX, STANDARD, LIBRARY = "model.qonnx.onnx", "model.onnx", "model.so"
+LAYER_IMAGES = 8  # every element of every layer of each counts
+COMPILED = "compiled"
+
+
+def deploy(context: Context, name: str, tuned: Done) -> Done:
+    """Result: `{"policy", "accuracy", "epochs", "compile", "certificate"}`; files: the two ONNX
+    forms and the library. The accuracy is the library's own, on the whole test set."""
+    inputs = {
+        **context.config.part("target", "measure", "data"),
+        "target": context.target.key,
+        "tuned": tuned,
+    }
+    return context.folder.step(
+        f"deploy-{name}", inputs, lambda folder: _work(context, name, tuned, folder)
+    )
+
+
+def _work(context: Context, name: str, tuned: Done, folder: Path) -> dict[str, object]:
+    ui = context.ui
+    net = load(context, tuned).eval()
+    with ui.step(f"export {name}"):
+        export_qonnx(net, context.spec.image, folder / QONNX)
+        to_standard_onnx(folder / QONNX, folder / STANDARD)
+    with ui.step(f"compile {name}"):
+        compiled = compile_qonnx(
+            folder / QONNX, context.target, folder / LIBRARY, measured=context.measured()
+        )
+    with ui.step(f"verify {name}"):
+        library = Library(folder / LIBRARY)
+        certificate, accuracy = _certify(context, net, library, folder)
+    if not certificate.holds:
+        for line in certificate.failures():
+            ui.warn(f"{name}: {line}")
+    return {
+        **tuned.result,
+        "accuracy": accuracy,
+        "torch_accuracy": tuned.result["accuracy"],
+        "compile": compiled.report.to_json(),
+        "certificate": certificate.to_json(),
+    }
+
+
+def _certify(
+    context: Context, net: nn.Module, library: Library, folder: Path
+) -> tuple[Certificate, float]:
+    """The certificate, and the library's accuracy, from one pass over the test set."""
+    batches = [(x.numpy(), y.numpy()) for x, y in context.test_batches()]
+    images = batches[0][0][:LAYER_IMAGES]
+    port = library.inputs[0].name
+    layers = verify_library(folder / QONNX, library, [{port: image[None]} for image in images])
+    right = 0
+    labels = iter([y for _, y in batches])
+
+    def compiled(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal right
+        logits = classify(library, batch)
+        right += int((logits.argmax(1) == next(labels)).sum())
+        return logits
+
+    certificate = certify(
+        folder / QONNX,
+        images=images,
+        net=net,
+        standard=folder / STANDARD,
+        layers={COMPILED: layers},
+        predictors={
+            **default_predictors(folder / QONNX, net=net, standard=folder / STANDARD),
+            COMPILED: compiled,
+        },
+        test_batches=_images(context, batches),
+    )
+    return certificate, right / sum(len(y) for _, y in batches)
+
+
+def _images(
+    context: Context, batches: list[tuple[NDArray[np.float32], NDArray[np.int64]]]
+) -> Iterator[NDArray[np.float32]]:
+    with context.ui.task("predictions of all executors", len(batches)) as task:
+        for images, _ in batches:
+            yield images
+            task.advance()
+
+
+def classify(library: Library, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits `[N, classes]` of a library compiled for batch 1."""
+    port = library.inputs[0].name
+    rows = [next(iter(library.run({port: image[None]}).values())) for image in batch]
+    return np.concatenate(rows)
+
+
+def policy_of(deployed: Done) -> Policy:
+    return Policy.from_json(deployed.result["policy"])

@@ -1,0 +1,66 @@
+"""The float network that everything starts from: a checkpoint, or trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mpqdeploy.core.files import replacing
+from mpqdeploy.data import Loader
+from mpqdeploy.nn import build_float, load_checkpoint, scale_clip_
+from mpqdeploy.nn.training import evaluate, seed_everything, train
+from mpqdeploy.run_folder import SCRATCH, Done
+from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.training import following
+
+WEIGHTS = "float.pt"
+
+
+def float_network(context: Context) -> Done:
+    """Result: `{"accuracy", "epochs"}`; file `float.pt`.
+
+    A given checkpoint is trained on only where `train.epochs` says so. Scale-Clip reshaping is on
+    while training from scratch [r]; a checkpoint's weights are left as they are.
+    """
+    config = context.config
+    inputs = {
+        **config.part("model", "data", "train", "seed", "device"),
+        "checkpoint": _digest(config.model.checkpoint),
+    }
+    return context.folder.step("float", inputs, lambda folder: _work(context, folder))
+
+
+def _work(context: Context, folder: Path) -> dict[str, float]:
+    import torch
+
+    config = context.config
+    seed_everything(config.seed)
+    net = build_float(context.spec)
+    if config.model.checkpoint is not None:
+        load_checkpoint(net, config.model.checkpoint)
+    recipe = config.train.recipe()
+    if recipe.epochs:
+        loader = Loader.training(
+            context.dataset, "fit", batch_size=recipe.batch_size, seed=config.seed
+        )
+        reshape = config.model.checkpoint is None and config.search.reshape
+        with following(context.ui, "float training", recipe.epochs, len(loader)) as on_step:
+            train(
+                net,
+                loader,
+                recipe,
+                checkpoint=folder / SCRATCH / "training.pt",
+                on_step=on_step,
+                post_step=scale_clip_ if reshape else None,
+                seed=config.seed,
+                device=config.device,
+            )
+    with replacing(folder / WEIGHTS) as temporary:
+        torch.save(net.state_dict(), temporary)
+    accuracy = evaluate(net, context.test_batches(), device=config.device)
+    return {"accuracy": accuracy, "epochs": recipe.epochs}
+
+
+def _digest(path: Path | None) -> str | None:
+    from mpqdeploy.core.files import sha256
+
+    return sha256(path) if path else None

@@ -1,0 +1,101 @@
+"""Measure: the searched network, its baselines and its rivals, timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mpqdeploy.core import LatencyRecord
+from mpqdeploy.results import Row
+from mpqdeploy.run_folder import Done
+from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.deploy import LIBRARY, policy_of
+from mpqdeploy.steps.rivals import FLOAT, INT8, bound
+from mpqdeploy.targets.compare import measure_together
+from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.measure import call_timer
+
+ONNXRUNTIME, COMPILED = "onnxruntime", "mpqdeploy"
+SEARCHED = "searched"
+
+
+def measure(
+    context: Context,
+    attempt: int,
+    searched: Done,
+    baselines: Mapping[str, Done],
+    rivals: Done,
+    floating: Done,
+) -> Done:
+    """Result: the rows of the final table as JSON, the searched network last."""
+    inputs = {
+        **context.config.part("measure", "target"),
+        "searched": searched,
+        "baselines": {name: done.hash for name, done in baselines.items()},
+        "rivals": rivals,
+    }
+
+    def work(_: object) -> list[dict[str, Any]]:
+        with context.ui.step("measure everything in turn"):
+            networks = {**baselines, SEARCHED: searched}
+            records = _time(context, networks, rivals)
+        rows = [
+            _rival(context, "float32", FLOAT, 4.0, rivals, floating, records),
+            _rival(context, "int8", INT8, 1.0, rivals, floating, records),
+            *(_compiled(context, name, done, records[name]) for name, done in networks.items()),
+        ]
+        return [row.to_json() for row in rows]
+
+    return context.folder.step(f"measure-{attempt}", inputs, work)
+
+
+def rows_of(done: Done) -> tuple[Row, ...]:
+    return tuple(Row.from_json(data) for data in done.result)
+
+
+def _time(context: Context, networks: Mapping[str, Done], rivals: Done) -> dict[str, LatencyRecord]:
+    threads = context.target.threads
+    calls: dict[str, Callable[[], object]] = {
+        name: bound(rivals.folder / name, context.spec.image, threads) for name in (FLOAT, INT8)
+    }
+    for name, done in networks.items():
+        library = Library(done.folder / LIBRARY)
+        calls[name] = library.bound(library.random_inputs())
+    timers = {name: call_timer(call, threads=threads) for name, call in calls.items()}
+    return measure_together(timers, context.protocol, context.fingerprint)
+
+
+def _rival(
+    context: Context,
+    name: str,
+    file: str,
+    weight_bytes: float,
+    rivals: Done,
+    floating: Done,
+    records: Mapping[str, LatencyRecord],
+) -> Row:
+    bits = 8 * weight_bytes
+    return Row(
+        name=name,
+        runtime=ONNXRUNTIME,
+        accuracy=rivals.result["accuracy"][file],
+        latency=records[file],
+        bytes=weight_bytes * sum(site.weights for site in context.sites),
+        bops=bits * bits * sum(site.macs for site in context.sites),
+        epochs=floating.result["epochs"],
+    )
+
+
+def _compiled(context: Context, name: str, done: Done, record: LatencyRecord) -> Row:
+    policy = policy_of(done)
+    counted = context.counted
+    return Row(
+        name=name,
+        runtime=COMPILED,
+        accuracy=done.result["accuracy"],
+        latency=record,
+        bytes=counted["bytes"].of(policy),
+        bops=counted["bops"].of(policy),
+        epochs=done.result["epochs"],
+        policy=policy,
+    )

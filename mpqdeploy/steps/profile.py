@@ -1,0 +1,36 @@
+"""Profile: every site at every candidate precision, compiled and measured on the target."""
+
+from __future__ import annotations
+
+from mpqdeploy.core import CostTable
+from mpqdeploy.run_folder import Done
+from mpqdeploy.steps.context import Context
+from mpqdeploy.targets.fingerprint import short_hash
+from mpqdeploy.targets.profile import profile
+
+
+def latency_table(context: Context) -> Done:
+    """Result: the latency `CostTable` as JSON, uncorrected, in microseconds.
+
+    It covers the baselines' precisions too, so that these are compiled with tuned kernels. The
+    measurements themselves are in the record store, which outlives the run.
+    """
+    inputs = {
+        **context.config.part("model", "data", "target", "precisions", "baselines"),
+        "target": context.target.key,
+        "machine": short_hash(context.fingerprint),
+    }
+    return context.folder.step("profile", inputs, lambda _: _work(context).to_json())
+
+
+def _work(context: Context) -> CostTable:
+    precisions = tuple(
+        sorted({*context.precisions, *context.config.uniform_baselines()}, reverse=True)
+    )
+    with context.ui.task("profiling kernels", 1) as task:
+
+        def progress(done: int, total: int, what: str) -> None:
+            task.resize(total)
+            task.reach(done, what)
+
+        return profile(context.sites, precisions, context.target, context.store, progress=progress)

@@ -1,0 +1,238 @@
+"""Search, draft, refit: around the loop until a draft, as measured, is inside the budgets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mpqdeploy.core import Budget, BudgetError, CostTable, Policy
+from mpqdeploy.core.files import read_json, write_json
+from mpqdeploy.results import Round, Row
+from mpqdeploy.run_folder import SCRATCH, Done
+from mpqdeploy.search.baselines import Random, Uniform
+from mpqdeploy.search.bpnas import BpNas
+from mpqdeploy.search.engine import (
+    Epoch,
+    Event,
+    Note,
+    OnEvent,
+    Problem,
+    Result,
+    SearchEngine,
+)
+from mpqdeploy.search.refit import Refit, refit
+from mpqdeploy.search.refit import Round as Point
+from mpqdeploy.steps.anchors import Anchors
+from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.draft import draft_round, time_drafts
+
+ENGINE = "engine"
+
+
+def search(
+    context: Context,
+    attempt: int,
+    table: CostTable,
+    found: Anchors,
+    earlier: Sequence[Round],
+    inputs: Mapping[str, object],
+    before: Done | None,
+) -> Done:
+    """One search with as many rounds as it takes and `refit.rounds` allows.
+
+    `earlier` are the rounds of attempts before this one, whose engine state (`before`) is taken
+    over. Result: `{"policy", "weights", "rounds", "history", "notes", "inside"}`; the engine's
+    folder stays in the step's.
+    """
+    given = {
+        **context.config.part("search", "refit", "seed", "device", "precisions", "measure"),
+        **inputs,
+    }
+
+    def work(folder: Path) -> dict[str, object]:
+        _take_over(before, folder)
+        return _Loop(context, table, found, earlier, folder).run()
+
+    return context.folder.step(f"search-{attempt}", given, work)
+
+
+def _take_over(before: Done | None, folder: Path) -> None:
+    """Start from a copy of the earlier attempt's engine folder; whole or not at all."""
+    if before is None or (folder / ENGINE).exists():
+        return
+    partial = folder / f".{ENGINE}"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(before.folder / ENGINE, partial)
+    partial.rename(folder / ENGINE)
+
+
+class _Loop:
+    """The rounds of one attempt. What was measured is on disk at once, and read again if killed."""
+
+    def __init__(
+        self,
+        context: Context,
+        table: CostTable,
+        found: Anchors,
+        earlier: Sequence[Round],
+        folder: Path,
+    ) -> None:
+        self._context = context
+        self._table = table
+        self._budgets = found.budgets
+        self._engine = engine(context)
+        self._folder = folder
+        self._file = folder / SCRATCH / "rounds.json"
+        done = read_json(self._file) if self._file.exists() else []
+        self._known = [*found.rounds, *earlier]
+        self._rounds = [Round.from_json(data) for data in done]
+        self._notes: list[str] = []
+
+    def run(self) -> dict[str, object]:
+        last = self._context.config.refit.rounds - 1
+        index, result = 0, self._turn(0)
+        while not self._inside(self._rounds[index]) and index < last:
+            index, result = index + 1, self._turn(index + 1)
+        inside = self._inside(self._rounds[index])
+        if not inside:
+            result = self._nearest(result)
+        return {
+            "policy": result.policy.to_json(),
+            "weights": str(result.weights.relative_to(self._folder)),
+            "rounds": [turn.to_json() for turn in self._rounds],
+            "history": [epoch.to_json() for epoch in result.history],
+            "notes": list(dict.fromkeys(self._notes)),
+            "inside": inside,
+        }
+
+    def _turn(self, index: int) -> Result:
+        """Search with what is known, then ask the device unless it has been asked."""
+        tables, budgets, fit = self._demand(index)
+        problem = Problem(
+            spec=self._context.spec,
+            dataset=self._context.dataset,
+            candidates=self._context.candidates,
+            tables=tables,
+            budgets=budgets,
+            seed=self._context.config.seed,
+            checkpoint=self._context.folder.path / "steps" / "float" / "float.pt",
+            device=self._context.config.device,
+        )
+        result = self._engine.search(problem, self._folder / ENGINE, self._listener(problem))
+        if index == len(self._rounds):
+            name = f"round {len(self._known) - 1 + index}"
+            record = time_drafts(self._context, {name: result.policy})[name]
+            limit = next((b.limit for b in budgets if b.metric == "latency"), 0.0)
+            turn = draft_round(
+                index, name, result.policy, tables["latency"], record, limit, result.moves
+            )
+            self._rounds.append(turn)
+            write_json(self._file, [done.to_json() for done in self._rounds])
+            self._context.ui.note(f"  {describe(turn)}")
+            if fit is not None:
+                self._context.folder.log(f"{describe(turn)} (margin {fit.margin:.3f})")
+        return result
+
+    def _demand(self, index: int) -> tuple[dict[str, CostTable], tuple[Budget, ...], Refit | None]:
+        """Tables and budgets of a round: corrected by every measurement before it."""
+        tables = {**self._context.counted, "latency": self._table}
+        latency = next((b for b in self._budgets if b.metric == "latency"), None)
+        if latency is None:
+            return tables, self._budgets, None
+        points = [
+            Point.of(self._table, turn.policy, turn.measured)
+            for turn in [*self._known, *self._rounds[:index]]
+        ]
+        least, _ = self._table.bounds(self._context.candidates)
+        fit = refit(self._table, latency, points, least=least)
+        if index == 0:
+            self._refuse_unreachable(latency, fit, least)
+        tables["latency"] = fit.table
+        budgets = tuple(fit.budget if b is latency else b for b in self._budgets)
+        return tables, budgets, fit
+
+    def _refuse_unreachable(self, latency: Budget, fit: Refit, least: float) -> None:
+        reachable = fit.table.offset + fit.table.scale * least
+        if latency.limit < reachable:
+            raise BudgetError(
+                f"the latency budget of {latency.limit:.1f} us is below the cheapest network: "
+                f"the least reachable is about {reachable:.1f} us.",
+                hint="Raise the budget, or allow cheaper precisions.",
+            )
+
+    def _inside(self, turn: Round) -> bool:
+        latency = next((b for b in self._budgets if b.metric == "latency"), None)
+        return latency is None or latency.holds(turn.measured.interval_us[1])
+
+    def _nearest(self, last: Result) -> Result:
+        """Best so far where no round was inside: the one measured nearest to the budget."""
+        best = min(range(len(self._rounds)), key=lambda i: self._rounds[i].measured.median_us)
+        return last if best == len(self._rounds) - 1 else self._turn(best)
+
+    def _listener(self, problem: Problem) -> OnEvent:
+        context = self._context
+        budgets: dict[str, float] = {budget.metric: budget.limit for budget in problem.budgets}
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Note):
+                self._notes.append(event.message)
+                context.folder.log(event.message)
+            else:
+                line = progress_line(event, budgets)
+                context.ui.note(f"  {line}")
+                context.folder.log(line)
+
+        return on_event
+
+
+def engine(context: Context) -> SearchEngine:
+    """The engine that `search.engine` names."""
+    section = context.config.search
+    made: dict[str, SearchEngine] = {
+        "bp-nas": BpNas(section.settings()),
+        "uniform": Uniform(),
+        "random": Random(),
+    }
+    return made[section.engine]
+
+
+def describe(turn: Round) -> str:
+    """A round in a line: predicted and measured."""
+    low, high = turn.measured.interval_us
+    return (
+        f"{turn.name}: predicted {turn.predicted_us:.1f} us, "
+        f"measured {turn.measured.median_us:.1f} us [{low:.1f}, {high:.1f}]"
+    )
+
+
+def progress_line(epoch: Epoch, budgets: Mapping[str, float]) -> str:
+    """A search epoch in a line."""
+    costs = ", ".join(
+        f"E[{metric}] {value:.6g} of {budgets[metric]:.6g}"
+        for metric, value in epoch.expected.items()
+        if metric in budgets
+    )
+    return (
+        f"search epoch {epoch.epoch}/{epoch.epochs}: accuracy {100 * epoch.val_accuracy:.1f} %, "
+        f"{costs}, least max p {min(epoch.max_probability.values(), default=1.0):.2f}, "
+        f"{epoch.seconds:.1f} s"
+    )
+
+
+def load_result(step: Done) -> tuple[Policy, Path]:
+    """Policy of a search step, and the file of the weights that the search left."""
+    return Policy.from_json(step.result["policy"]), step.folder / step.result["weights"]
+
+
+def rounds_of(step: Done) -> tuple[Round, ...]:
+    return tuple(Round.from_json(data) for data in step.result["rounds"])
+
+
+def shipped_round(last: Round, row: Row, attempt: int) -> Round:
+    """The fine-tuned network's own measurement: one more round for the next attempt to learn from.
+
+    What was predicted for it is what was predicted for its draft.
+    """
+    return replace(last, index=last.index + 1, name=f"shipped {attempt}", measured=row.latency)

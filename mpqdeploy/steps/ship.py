@@ -1,0 +1,73 @@
+"""Ship: the bundle of the searched network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from mpqdeploy.core.agreement import Certificate
+from mpqdeploy.export.bundle import write_bundle
+from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
+from mpqdeploy.results import Row
+from mpqdeploy.run_folder import Done
+from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.deploy import LIBRARY, QONNX, STANDARD, policy_of
+from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.target import Target
+
+BUNDLE = "bundle"
+PACKAGES = ("mpqdeploy", "apache-tvm", "brevitas", "numpy", "onnx", "onnxruntime", "qonnx", "torch")
+
+
+def ship(context: Context, deployed: Done, row: Row, float_accuracy: float) -> Path:
+    """Write `run_dir/bundle` and return it; a bundle that was there is replaced as a whole."""
+    folder = context.folder.path / BUNDLE
+    library = Library(deployed.folder / LIBRARY)
+    manifest = Manifest(
+        name=f"{context.spec.name}-{context.dataset.name}",
+        inputs=tuple(
+            TensorInfo(
+                name=port.name,
+                shape=port.shape,
+                layout="NCHW",
+                preprocessing=context.dataset.preprocessing,
+            )
+            for port in library.inputs
+        ),
+        outputs=tuple(
+            TensorInfo(
+                name=port.name, shape=port.shape, layout="NC", classes=context.dataset.classes
+            )
+            for port in library.outputs
+        ),
+        requirements=requirements(context.target),
+        versions=versions(),
+        accuracy={"top1": row.accuracy, "float32_top1": float_accuracy},
+        latency=row.latency,
+        certificate=Certificate.from_json(deployed.result["certificate"]),
+        costs={"bytes": row.bytes, "bops": row.bops},
+        provenance={"config": context.config.snapshot(), "seed": context.config.seed},
+        compilation=deployed.result["compile"],
+    )
+    write_bundle(
+        folder,
+        manifest,
+        qonnx=deployed.folder / QONNX,
+        standard=deployed.folder / STANDARD,
+        library=deployed.folder / LIBRARY,
+        policy=policy_of(deployed),
+    )
+    return folder
+
+
+def requirements(target: Target) -> Requirements:
+    """What a machine needs to run code compiled for `target`."""
+    return Requirements(
+        target=target.name, processor=target.processor, features=target.required
+    )
+
+
+def versions() -> Mapping[str, str]:
+    """Versions of everything that had a hand in a bundle."""
+    return {package: version(package) for package in PACKAGES}
