@@ -93,7 +93,15 @@ def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:
-    graph = shape_inference.infer_shapes(model).graph
+    """Number of dimensions by tensor, as far as known; a quantizer keeps its input's shape."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    for node in plain.graph.node:
+        if is_quantizer(node):
+            node.op_type, node.domain = "Identity", ""
+            del node.input[1:]
+            del node.attribute[:]
+    graph = shape_inference.infer_shapes(plain).graph
     return {
         value.name: len(value.type.tensor_type.shape.dim)
         for value in (*graph.input, *graph.value_info, *graph.output)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import brevitas.nn as qnn
 import numpy as np
 import onnx
@@ -116,3 +118,48 @@ def model(
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(QONNX, 2)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def digits_like(path: Path) -> None:
+    """A QONNX file made by hand: 8-bit input, 4/8 and 1/2 convolutions, pooling, 8/8 output.
+
+    `input` [1, 3, 8, 8], `logits` [1, 5]; it needs neither Brevitas nor a slow export. The scales
+    are no multiples of each other, so that no value lies on a rounding threshold.
+    """
+    generator = np.random.default_rng(0)
+    tensors: list[TensorProto] = []
+    nodes = [quant_node("q0", "input", tensors, scale=0.03, bits=8)]
+
+    def layer(index: int, shape: tuple[int, ...], bits: int, source: str) -> str:
+        weights = generator.standard_normal(shape).astype(np.float32)
+        tensors.append(numpy_helper.from_array(weights, f"w{index}"))
+        scale = 2.0 / (1 << (bits - 1))
+        nodes.append(
+            quant_node(f"wq{index}", f"w{index}", tensors, scale=scale, bits=bits, narrow=True)
+        )
+        if len(shape) == 4:
+            pads = [1, 1, 1, 1]
+            node = helper.make_node("Conv", [source, f"wq{index}"], [f"y{index}"], pads=pads)
+        else:
+            node = helper.make_node("Gemm", [source, f"wq{index}"], [f"y{index}"], transB=1)
+        node.name = f"layer{index}"
+        nodes.append(node)
+        return f"y{index}"
+
+    def relu(source: str, name: str, scale: float, bits: int) -> str:
+        nodes.append(helper.make_node("Relu", [source], [f"{name}.relu"], f"{name}.relu"))
+        nodes.append(
+            quant_node(name, f"{name}.relu", tensors, scale=scale, bits=bits, signed=False)
+        )
+        return name
+
+    y = relu(layer(1, (16, 3, 3, 3), 4, "q0"), "q1", 0.913, 2)
+    y = relu(layer(2, (16, 16, 3, 3), 1, y), "q2", 0.4871, 8)
+    nodes.append(helper.make_node("GlobalAveragePool", [y], ["pooled"], "pool"))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["flat"], "flatten"))
+    nodes.append(quant_node("q3", "flat", tensors, scale=0.377, bits=8, signed=False))
+    layer(3, (5, 16), 8, "q3")
+    nodes[-1].output[0] = "logits"
+    source = model(nodes, tensors, (1, 3, 8, 8), "logits", (1, 5))
+    source.graph.input[0].name = "input"
+    onnx.save(source, path)
