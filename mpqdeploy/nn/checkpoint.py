@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,25 @@ from mpqdeploy.nn.transfer import float_state
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIX = "module."  # what DataParallel puts before every name
 _COUNTER = "num_batches_tracked"  # absent from old checkpoints, and of no effect here
+
+# What numpy's and torch's readers are seen to raise on bytes that are no checkpoint: an unpickler
+# that follows random opcodes fails in many ways.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 def load_checkpoint(net: nn.Module, path: Path) -> None:
@@ -59,15 +80,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: there is no such file.", hint="Check the path.")
     try:
         content = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-    ) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint ({reason}).",

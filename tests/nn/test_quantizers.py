@@ -99,7 +99,7 @@ def test_narrow_clip_factor_is_near_the_least_squares_one(bits):
         return (weight - (weight / scale).round().clamp(-highest, highest) * scale).square().mean()
 
     best = min(error(k * stats.mean / highest) for k in torch.arange(1, 5, 0.05))
-    assert error(weight_scale(stats, bits)) < 1.02 * best
+    assert error(weight_scale(stats, bits)) < 1.1 * best
 
 
 def test_a_channel_of_zeros_stays_zero():
