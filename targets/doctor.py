@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def diagnose() -> list[Check]:
 
 def _python() -> Check:
     found = platform.python_version()
-    if sys.version_info[:2] == (3, 11):
+    if found.startswith("3.11."):
         return Check(name="python", status="ok", found=found)
     return Check(name="python", status="fail", found=found, advice="Use Python 3.11.")
 

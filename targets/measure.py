@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,21 +27,36 @@ def measure(timer: Timer, protocol: Protocol, fingerprint: Fingerprint) -> Laten
     done. On a machine that stays unquiet the samples run out first: the record's interval then is
     as wide as it was measured, and `quiet(record)` is false.
     """
-    inner = repeats(timer, protocol)
-    samples = list(timer(inner, protocol.samples))
-    record = _record(samples, inner, protocol, fingerprint)
-    while not quiet(record) and len(samples) < MOST_ROUNDS * protocol.samples:
-        samples += timer(inner, protocol.samples)
-        record = _record(samples, inner, protocol, fingerprint)
-    return record
+    return measure_in_turn({"": timer}, protocol, fingerprint)[""]
 
 
-def sketch(
-    timer: Timer, protocol: Protocol, fingerprint: Fingerprint, samples: int
-) -> LatencyRecord:
-    """A record of a few samples: enough to see that a candidate is far from the best."""
-    inner = repeats(timer, protocol)
-    return _record(list(timer(inner, samples)), inner, protocol, fingerprint)
+def measure_in_turn(
+    timers: Mapping[str, Timer],
+    protocol: Protocol,
+    fingerprint: Fingerprint,
+    *,
+    rounds: int = MOST_ROUNDS,
+) -> dict[str, LatencyRecord]:
+    """`measure` for things to be compared: one sample of each in turn, round after round.
+
+    What disturbs the machine for a while, a busy sibling core above all, then falls on all of
+    them alike, and their order stays right. `rounds` bounds the sampling of what stays unquiet.
+    """
+    inner = {name: repeats(timer, protocol) for name, timer in timers.items()}
+    samples: dict[str, list[float]] = {name: [] for name in timers}
+    records: dict[str, LatencyRecord] = {}
+    unquiet = tuple(timers)
+    for _ in range(rounds):
+        for _ in range(protocol.samples):
+            for name in unquiet:
+                samples[name] += timers[name](inner[name], 1)
+        for name in unquiet:
+            done = replace(protocol, inner=inner[name], samples=len(samples[name]))
+            records[name] = LatencyRecord(
+                samples_us=tuple(samples[name]), protocol=done, fingerprint=fingerprint
+            )
+        unquiet = tuple(name for name in unquiet if not quiet(records[name]))
+    return records
 
 
 def repeats(timer: Timer, protocol: Protocol) -> int:
@@ -92,10 +107,3 @@ def _sample(run: Callable[[], object], inner: int) -> float:
     for _ in range(inner):
         run()
     return (time.perf_counter_ns() - start) / inner / 1000.0
-
-
-def _record(
-    samples: Sequence[float], inner: int, protocol: Protocol, fingerprint: Fingerprint
-) -> LatencyRecord:
-    done = replace(protocol, inner=inner, samples=len(samples))
-    return LatencyRecord(samples_us=tuple(samples), protocol=done, fingerprint=fingerprint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +17,11 @@ from mpqdeploy.targets.fingerprint import short_hash
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.records import Entry, RecordStore
 from mpqdeploy.targets.target import Target
-from mpqdeploy.targets.trial import Functions, build, race
+from mpqdeploy.targets.trial import Built, build, race
 
 __all__ = ["KERNEL_PROTOCOL", "Progress", "best", "profile"]
 
 KERNEL_PROTOCOL = Protocol(warmup=3, samples=15, inner=1)
-LAYERS_PER_CORE = 2  # compiled together on all cores, before they are timed on a quiet machine
 
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, layer)`: candidates with a stored latency, of how many, and what is being
@@ -30,17 +30,29 @@ compiled or timed."""
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Layer:
-    """A distinct geometry at a precision: all its candidates, and those not stored yet."""
+    """A distinct geometry at a precision: all its candidates, and what is stored of them."""
 
     geometry: Geometry
     precision: Precision
     choices: tuple[Candidate, ...]
-    missing: tuple[Candidate, ...]
+    entries: Mapping[str, Entry]
+
+    @property
+    def missing(self) -> tuple[Candidate, ...]:
+        return tuple(choice for choice in self.choices if choice.digest not in self.entries)
+
+    @property
+    def limit_us(self) -> float:
+        winner = fastest(self.choices, self.entries)
+        return self.entries[winner.digest].median_us if winner else math.inf
 
     def __str__(self) -> str:
         g = self.geometry
         kernel, image = ("x".join(map(str, pair)) for pair in (g.kernel, g.in_size))
         return f"{kernel} {g.in_channels}->{g.out_channels} on {image} at {self.precision}"
+
+
+_Layers = Mapping[tuple[Geometry, Precision], _Layer]
 
 
 def profile(
@@ -56,33 +68,22 @@ def profile(
 ) -> CostTable:
     """Latency in microseconds of every site at every candidate precision, pinned sites at theirs.
 
-    Equal geometries are timed once. What `store` holds is not timed again, and every measurement
-    is stored at once, so that a killed profile continues. The device is this machine unless given,
-    the kernels are the registered ones. Batch size is 1; threads are the target's.
+    Equal geometries are timed once, all their precisions in turn, because the search chooses between
+    those. What `store` holds is not timed again; a killed profile has lost one geometry at most.
+    The device is this machine unless given, the kernels are the registered ones. Batch size is 1;
+    threads are the target's.
     Raises `TargetError` where no kernel of the target computes a site, naming it.
     """
     device = device or LocalDevice(target)
     protocol = replace(protocol, threads=target.threads, batch=1)
     machine = short_hash(device.fingerprint)
-    entries = store.entries(target.key, machine)
-    layers: dict[tuple[Geometry, Precision], _Layer] = {}
-    for site, precision in _pairs(sites, precisions):
-        if (site.geometry, precision) not in layers:
-            choices = candidates(site.geometry, precision, target, machine, kernels)
-            _require(choices, site, precision, target)
-            layers[site.geometry, precision] = _Layer(
-                geometry=site.geometry,
-                precision=precision,
-                choices=choices,
-                missing=tuple(choice for choice in choices if choice.digest not in entries),
-            )
+    layers = _layers(sites, precisions, target, machine, kernels, store)
     meter = _Meter(layers.values(), progress)
-    pending = [layer for layer in layers.values() if layer.missing]
-    for layer, functions, library in _built(pending, target, meter):
-        winner = fastest(layer.choices, entries)
-        limit = entries[winner.digest].median_us if winner else float("inf")
-        race(functions, library, device, store, protocol, limit_us=limit)
-        meter.add(layer)
+    for geometry in dict.fromkeys(site.geometry for site in sites):
+        pending = [layer for (g, _), layer in layers.items() if g == geometry and layer.missing]
+        with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
+            race(_build(pending, target, Path(folder), meter), device, store, protocol)
+        meter.add(pending)
     return _table(sites, precisions, layers, store.entries(target.key, machine))
 
 
@@ -100,39 +101,59 @@ class _Meter:
         if self._progress:
             self._progress(self._done, self._total, what)
 
-    def add(self, layer: _Layer) -> None:
-        self._done += len(layer.missing)
-        self.say(f"timed {layer}")
+    def add(self, layers: Sequence[_Layer]) -> None:
+        self._done += sum(len(layer.missing) for layer in layers)
+        for layer in layers[-1:]:
+            self.say(f"timed {layer}")
 
 
-def _built(
-    layers: Sequence[_Layer], target: Target, meter: _Meter
-) -> Iterator[tuple[_Layer, Functions, Path]]:
-    """Every layer with its library.
+def _layers(
+    sites: Sequence[Site],
+    precisions: Sequence[Precision],
+    target: Target,
+    machine: str,
+    kernels: Sequence[Kernel] | None,
+    store: RecordStore,
+) -> _Layers:
+    """The distinct layers. Raises `TargetError` for a site that has no candidate."""
+    entries = store.entries(target.key, machine)
+    layers: dict[tuple[Geometry, Precision], _Layer] = {}
+    for site, precision in _pairs(sites, precisions):
+        if (site.geometry, precision) in layers:
+            continue
+        choices = candidates(site.geometry, precision, target, machine, kernels)
+        if not choices:
+            raise TargetError(
+                f"target {target.name!r} has no kernel for site {site.name!r} at {precision}.",
+                hint="Leave this precision out of the candidates, or pin the site to another one.",
+            )
+        layers[site.geometry, precision] = _Layer(
+            geometry=site.geometry, precision=precision, choices=choices, entries=entries
+        )
+    return layers
 
-    Some layers at a time are compiled on all cores, and handed out when no compiler runs any more:
-    it would disturb the timing.
+
+def _build(
+    layers: Sequence[_Layer], target: Target, folder: Path, meter: _Meter
+) -> Sequence[Built]:
+    """Compile the layers' missing candidates, a library each, on all cores at once.
+
+    Returns when no compiler runs any more: it would disturb the timing.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = cores or 1
-    size = workers * LAYERS_PER_CORE
-    for start in range(0, len(layers), size):
-        batch = layers[start : start + size]
-        with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
-            libraries = [Path(folder) / f"layer{index}.so" for index in range(len(batch))]
-            pool = ThreadPoolExecutor(workers)
-            try:
-                futures = [
-                    pool.submit(build, layer.missing, target, library)
-                    for layer, library in zip(batch, libraries, strict=True)
-                ]
-                functions = []
-                for layer, future in zip(batch, futures, strict=True):
-                    meter.say(f"compiling {layer}")
-                    functions.append(future.result())
-            finally:
-                pool.shutdown(cancel_futures=True)
-            yield from zip(batch, functions, libraries, strict=True)
+    pool = ThreadPoolExecutor(cores)
+    try:
+        futures = [
+            pool.submit(build, layer.missing, target, folder / f"{index}.so", layer.limit_us)
+            for index, layer in enumerate(layers)
+        ]
+        built = []
+        for layer, future in zip(layers, futures, strict=True):
+            meter.say(f"compiling {layer}")
+            built.append(future.result())
+        return built
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pairs(
@@ -143,20 +164,10 @@ def _pairs(
             yield site, precision
 
 
-def _require(
-    choices: Sequence[Candidate], site: Site, precision: Precision, target: Target
-) -> None:
-    if not choices:
-        raise TargetError(
-            f"target {target.name!r} has no kernel for site {site.name!r} at {precision}.",
-            hint="Leave this precision out of the candidates, or pin the site to another one.",
-        )
-
-
 def _table(
     sites: Sequence[Site],
     precisions: Sequence[Precision],
-    layers: Mapping[tuple[Geometry, Precision], _Layer],
+    layers: _Layers,
     entries: Mapping[str, Entry],
 ) -> CostTable:
     table: dict[str, dict[Precision, float]] = {}

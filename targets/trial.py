@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,31 @@ from mpqdeploy.targets.candidates import Candidate
 from mpqdeploy.targets.devices import Device
 from mpqdeploy.targets.kernels.base import Emitted
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
-from mpqdeploy.targets.measure import device_timer, measure, sketch
+from mpqdeploy.targets.measure import device_timer, measure_in_turn
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.synthesize import random_buffer
 from mpqdeploy.targets.target import Target
 from mpqdeploy.targets.toolchain import linker
 
-SKETCH_SAMPLES = 3
-HOPELESS = 1.5  # a candidate this many times slower than the best after a sketch is dropped
-
-Functions = Mapping[str, tuple[Candidate, Emitted]]
+SKETCH = 5  # samples of the first, short look at a candidate
+HOPELESS = 1.5  # a candidate this many times slower than the best one of its layer is dropped
 
 
-def build(choices: Sequence[Candidate], target: Target, library: Path) -> Functions:
-    """One shared library with a function per candidate; returns them by name."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built:
+    """Candidates of one layer, compiled into one library: the functions by name.
+
+    `limit_us` is the least median of the layer's candidates that were measured before, infinite
+    where none was.
+    """
+
+    library: Path
+    functions: dict[str, tuple[Candidate, Emitted]]
+    limit_us: float
+
+
+def build(choices: Sequence[Candidate], target: Target, library: Path, limit_us: float) -> Built:
+    """Compile the candidates of one layer into the shared library `library`."""
     import tvm
 
     functions: dict[str, tuple[Candidate, Emitted]] = {}
@@ -43,40 +55,38 @@ def build(choices: Sequence[Candidate], target: Target, library: Path) -> Functi
     )
     built = tvm.compile(module, target=target.tvm_target())
     built.export_library(str(library), fcompile=linker())
-    return functions
+    return Built(library=library, functions=functions, limit_us=limit_us)
 
 
-def race(
-    functions: Functions,
-    library: Path,
-    device: Device,
-    store: RecordStore,
-    protocol: Protocol,
-    *,
-    limit_us: float = float("inf"),
-) -> None:
-    """Time the candidates of one layer and store a record of each.
+def race(layers: Sequence[Built], device: Device, store: RecordStore, protocol: Protocol) -> None:
+    """Time the candidates of layers that are to be compared, and store a record of each.
 
-    A short sketch of each comes first; then they are measured in full, likely winners first, but
-    for those that are `HOPELESS`: their sketch is stored as pruned. `limit_us` is the best median
-    known before.
+    A short sketch of each comes first: those that are `HOPELESS` in their layer go no further, and
+    the sketch is stored as pruned. The others are measured in full, all in turn.
     """
-    module = device.load(library)
-    timers = {
-        name: device_timer(device, module, name, _arguments(choice, emitted, device))
-        for name, (choice, emitted) in functions.items()
+    timers, keys, layer_of = {}, {}, {}
+    for index, layer in enumerate(layers):
+        module = device.load(layer.library)
+        for function, (choice, emitted) in layer.functions.items():
+            name = f"{index}.{function}"
+            arguments = _arguments(choice, emitted, device)
+            timers[name] = device_timer(device, module, function, arguments)
+            keys[name], layer_of[name] = choice.key, index
+    short = replace(protocol, samples=min(SKETCH, protocol.samples))
+    sketches = measure_in_turn(timers, short, device.fingerprint, rounds=1)
+    limits = [layer.limit_us for layer in layers]
+    for name, index in layer_of.items():  # the least sample is the one least disturbed
+        limits[index] = min(limits[index], min(sketches[name].samples_us))
+    hopeless = {
+        name
+        for name, index in layer_of.items()
+        if min(sketches[name].samples_us) > HOPELESS * limits[index]
     }
-    sketches = {
-        name: sketch(timer, protocol, device.fingerprint, SKETCH_SAMPLES)
-        for name, timer in timers.items()
-    }
-    for name in sorted(timers, key=lambda name: sketches[name].median_us):
-        record = sketches[name]
-        pruned = record.median_us > HOPELESS * limit_us
-        if not pruned:
-            record = measure(timers[name], protocol, device.fingerprint)
-            limit_us = min(limit_us, record.median_us)
-        store.put(functions[name][0].key, record, pruned=pruned)
+    for name in hopeless:
+        store.put(keys[name], sketches[name], pruned=True)
+    rest = {name: timer for name, timer in timers.items() if name not in hopeless}
+    for name, record in measure_in_turn(rest, protocol, device.fingerprint).items():
+        store.put(keys[name], record)
 
 
 def _arguments(choice: Candidate, emitted: Emitted, device: Device) -> list[Any]:

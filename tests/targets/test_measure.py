@@ -12,9 +12,9 @@ from mpqdeploy.targets.measure import (
     MOST_ROUNDS,
     call_timer,
     measure,
+    measure_in_turn,
     quiet,
     repeats,
-    sketch,
 )
 
 HERE = Fingerprint(cpu="test", features=(), cores=1, tvm="0", system="test")
@@ -55,8 +55,8 @@ def test_the_record_holds_what_was_done() -> None:
     clock = Clock(10.0)
     record = measure(clock, Protocol(warmup=3, samples=12, inner=1, threads=1), HERE)
     assert clock.calls[0] == (3, 1)
+    assert clock.calls[-12:] == [(record.protocol.inner, 1)] * 12
     assert record.protocol.samples == len(record.samples_us) == 12
-    assert record.protocol.inner == clock.calls[-1][0]
     assert quiet(record)
 
 
@@ -73,7 +73,7 @@ def test_an_unquiet_machine_is_sampled_more_and_its_interval_stays_wide() -> Non
 def test_a_disturbance_that_passes_is_outvoted() -> None:
     class Disturbed(Clock):
         def __call__(self, inner: int, samples: int) -> Sequence[float]:
-            self.noise = 3.0 if len(self.calls) == 2 else 0.0
+            self.noise = 3.0 if len(self.calls) < 12 else 0.0
             return super().__call__(inner, samples)
 
     record = measure(Disturbed(2000.0), Protocol(samples=10), HERE)
@@ -82,9 +82,29 @@ def test_a_disturbance_that_passes_is_outvoted() -> None:
     assert record.median_us == pytest.approx(2000.0)
 
 
-def test_sketch_takes_as_few_samples_as_asked() -> None:
-    record = sketch(Clock(2000.0, noise=3.0), Protocol(samples=30), HERE, 3)
-    assert record.protocol.samples == 3
+def test_things_measured_in_turn_share_a_disturbance() -> None:
+    ticks = 0
+
+    class Shared(Clock):
+        """Half the time, everything takes twice as long."""
+
+        def __call__(self, inner: int, samples: int) -> Sequence[float]:
+            nonlocal ticks
+            ticks += 1
+            slow = 2.0 if ticks // 50 % 2 else 1.0
+            return [sample * slow for sample in super().__call__(inner, samples)]
+
+    clocks = {name: Shared(us) for name, us in (("a", 2000.0), ("b", 2200.0), ("c", 2100.0))}
+    records = measure_in_turn(clocks, Protocol(samples=25), HERE)
+    assert sorted(records, key=lambda name: records[name].median_us) == ["a", "c", "b"]
+    assert {record.protocol.samples for record in records.values()} == {MOST_ROUNDS * 25}
+
+
+def test_only_what_is_unquiet_is_sampled_more() -> None:
+    clocks = {"calm": Clock(2000.0), "wild": Clock(2000.0, noise=3.0)}
+    records = measure_in_turn(clocks, Protocol(samples=10), HERE)
+    assert records["calm"].protocol.samples == 10
+    assert records["wild"].protocol.samples == MOST_ROUNDS * 10
 
 
 def test_a_call_is_timed_by_the_clock() -> None:

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpqdeploy.core import Geometry, Precision, Protocol, Site, TargetError
+from mpqdeploy.targets.candidates import best, candidates
+from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
+from mpqdeploy.targets.profile import profile
+from mpqdeploy.targets.records import RecordStore
+from mpqdeploy.targets.target import load_target
+from tests.targets.fakes import CopyKernel
+
+HOST = load_target("host")
+MACHINE = short_hash(host_fingerprint())
+SMALL = Geometry(op="conv", in_channels=16, out_channels=16, in_size=(4, 4), kernel=(3, 3))
+OTHER = Geometry(op="conv", in_channels=16, out_channels=32, in_size=(4, 4), kernel=(1, 1))
+WIDE, NARROW = Precision.parse("8/8"), Precision.parse("2/2")
+SITES = (
+    Site(name="first", geometry=OTHER, pinned=WIDE),
+    Site(name="a", geometry=SMALL),
+    Site(name="b", geometry=SMALL),
+)
+FAST = Protocol(warmup=1, samples=5, inner=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RecordStore:
+    return RecordStore(f"sqlite:///{tmp_path / 'latency.sqlite'}")
+
+
+def test_the_table_holds_the_fastest_candidate_of_every_site(store: RecordStore) -> None:
+    slow, fast = CopyKernel("slow", [4000]), CopyKernel("fast", [900, 10])
+    seen: list[tuple[int, int, str]] = []
+    table = profile(
+        SITES,
+        (WIDE, NARROW),
+        HOST,
+        store,
+        protocol=FAST,
+        progress=lambda *event: seen.append(event),
+        kernels=(slow, fast),
+    )
+    assert (table.metric, table.unit) == ("latency", "us")
+    assert set(table.entries["first"]) == {WIDE}
+    assert set(table.entries["a"]) == {WIDE, NARROW}
+    assert table.entries["a"] == table.entries["b"]
+    for site, precision in (("first", WIDE), ("a", WIDE), ("b", NARROW)):
+        geometry = next(s.geometry for s in SITES if s.name == site)
+        choices = candidates(geometry, precision, HOST, MACHINE, (slow, fast))
+        winner = best(store, geometry, precision, HOST, kernels=(slow, fast))
+        assert winner == ("fast", {"work": 10})
+        record = store.get(choices[-1].key)
+        assert record is not None
+        assert table.cost(site, precision) == record.median_us > 0
+    assert seen[0] == (0, 9, "")
+    assert seen[-1][:2] == (9, 9)
+
+
+def test_a_hopeless_candidate_is_pruned_after_a_sketch(store: RecordStore) -> None:
+    kernel = CopyKernel("copy", [20_000, 10])
+    profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,))
+    entries = store.entries(HOST.key, MACHINE)
+    assert {entry.schedule["work"]: entry.pruned for entry in entries.values()} == {
+        20_000: True,
+        10: False,
+    }
+
+
+def test_a_second_profile_compiles_nothing_and_gives_the_same_table(store: RecordStore) -> None:
+    kernel = CopyKernel("copy", [10, 20])
+    first = profile(SITES, (NARROW,), HOST, store, protocol=FAST, kernels=(kernel,))
+    assert len(kernel.emitted) == 4  # two distinct layers, though three sites
+    again = profile(SITES, (NARROW,), HOST, store, protocol=FAST, kernels=(kernel,))
+    assert len(kernel.emitted) == 4
+    assert again == first
+
+
+def test_a_killed_profile_continues_from_what_is_stored(store: RecordStore) -> None:
+    kernel = CopyKernel("copy", [10, 20])
+
+    class KilledError(Exception):
+        pass
+
+    def kill(done: int, total: int, what: str) -> None:
+        if what.startswith("timed"):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        profile(SITES, (NARROW,), HOST, store, protocol=FAST, kernels=(kernel,), progress=kill)
+    assert len(store.entries(HOST.key, MACHINE)) == 2
+    kernel.emitted.clear()
+    table = profile(SITES, (NARROW,), HOST, store, protocol=FAST, kernels=(kernel,))
+    assert len(kernel.emitted) == 2
+    assert set(table.entries) == {"first", "a", "b"}
+
+
+def test_a_changed_kernel_is_measured_again(store: RecordStore) -> None:
+    for version in (1, 2):
+        kernel = CopyKernel("copy", [10], version=version)
+        assert best(store, OTHER, WIDE, HOST, kernels=(kernel,)) is None
+        profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,))
+        assert kernel.emitted == [10]
+        assert best(store, OTHER, WIDE, HOST, kernels=(kernel,)) == ("copy", {"work": 10})
+
+
+def test_a_site_without_a_kernel_is_named_before_anything_is_compiled(store: RecordStore) -> None:
+    kernel = CopyKernel("copy", [10], bits=4)
+    with pytest.raises(TargetError, match=r"no kernel for site 'a' at 2/2"):
+        profile(SITES, (WIDE, NARROW), HOST, store, kernels=(kernel,))
+    assert not kernel.emitted
+
+
+def test_threads_of_the_record_are_the_targets(store: RecordStore) -> None:
+    kernel = CopyKernel("copy", [10])
+    protocol = Protocol(warmup=1, samples=3, inner=1, threads=7, batch=9)
+    profile(SITES[:1], (WIDE,), HOST, store, protocol=protocol, kernels=(kernel,))
+    record = store.get(candidates(OTHER, WIDE, HOST, MACHINE, (kernel,))[0].key)
+    assert record is not None
+    assert (record.protocol.threads, record.protocol.batch) == (HOST.threads, 1)
+
+
+WARM = """
+import sys
+from tests.targets.test_profile import FAST, HOST, NARROW, SITES
+from tests.targets.fakes import CopyKernel
+from mpqdeploy.targets.profile import profile
+from mpqdeploy.targets.records import RecordStore
+profile(SITES, (NARROW,), HOST, RecordStore(sys.argv[1]), kernels=(CopyKernel("copy", [10]),))
+print(sorted({"tvm", "torch", "onnx"} & set(sys.modules)))
+"""
+
+
+def test_a_warm_profile_loads_no_compiler(store: RecordStore) -> None:
+    profile(SITES, (NARROW,), HOST, store, protocol=FAST, kernels=(CopyKernel("copy", [10]),))
+    command = [sys.executable, "-c", WARM, store.name]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == "[]", done.stderr
