@@ -113,7 +113,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Turn a QONNX file into standard ONNX, weights packed at their own width."""
-    from mpqdeploy.verbs.model import export_model
+    from mpqdeploy.verbs.export import export_model
 
     export_model(model, out, Ui(as_json=as_json))
 
@@ -127,7 +127,7 @@ def compile_(
     quiet: Quiet = False,
 ) -> None:
     """Compile any QONNX file to a bundle that runs on the target."""
-    from mpqdeploy.verbs.model import compile_model
+    from mpqdeploy.verbs.compile import compile_model
 
     compile_model(model, target, out, Ui(as_json=as_json, quiet=quiet))
 
@@ -141,7 +141,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Compare a bundle with its QONNX file, layer by layer on identical inputs."""
-    from mpqdeploy.verbs.model import verify_bundle
+    from mpqdeploy.verbs.verify import verify_bundle
 
     if not verify_bundle(model, bundle, samples, Ui(as_json=as_json, quiet=quiet)):
         raise typer.Exit(1)
@@ -156,7 +156,7 @@ def measure(
     quiet: Quiet = False,
 ) -> None:
     """Time a bundle on this machine."""
-    from mpqdeploy.verbs.model import measure_bundle
+    from mpqdeploy.verbs.measure import measure_bundle
 
     measure_bundle(bundle, samples, threads, Ui(as_json=as_json, quiet=quiet))
 

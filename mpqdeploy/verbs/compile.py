@@ -1,0 +1,109 @@
+"""`mpqdeploy compile`: any QONNX file to a bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mpqdeploy.core import Policy, Precision
+from mpqdeploy.core.files import sha256
+from mpqdeploy.export.bundle import check_replaceable, write_bundle
+from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
+from mpqdeploy.export.standard import to_standard_onnx
+from mpqdeploy.targets.candidates import best
+from mpqdeploy.targets.compile import Compiled, CompileReport, compile_qonnx
+from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
+from mpqdeploy.targets.passes.select import Measured
+from mpqdeploy.targets.program import Port
+from mpqdeploy.targets.records import RecordStore
+from mpqdeploy.targets.target import Target, load_target
+from mpqdeploy.ui import Ui
+
+_SHIPPED_WITH = ("mpqdeploy", "apache-tvm", "numpy", "onnx")
+_LAYOUTS = {4: "NCHW", 2: "NC"}
+
+
+def compile_model(model: Path, target: str, out: Path, ui: Ui) -> None:
+    """Compile `model` for a target by name, and write the bundle `out` whole or not at all.
+
+    Layers that were profiled on this machine take their fastest measured kernel. Raises
+    `ModelError` naming the file and the node, `TargetError`, and `BundleError` where `out` is a
+    folder of something else.
+    """
+    check_replaceable(out)
+    machine = load_target(target)
+    with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as name:
+        scratch = Path(name)
+        with ui.step(f"compiling {model.name} for {target}"):
+            compiled = compile_qonnx(
+                model, machine, scratch / "model.so", measured=measurements(machine)
+            )
+            to_standard_onnx(model, scratch / "model.onnx")
+        report = compiled.report
+        manifest = Manifest(
+            name=model.name.removesuffix(".onnx").removesuffix(".qonnx"),
+            inputs=tuple(tensor_info(port) for port in compiled.program.inputs),
+            outputs=tuple(tensor_info(port) for port in compiled.program.outputs),
+            requirements=requirements(machine),
+            versions=versions(),
+            costs={"bytes": report.weight_bits / 8},
+            provenance={"source": model.name, "sha256": sha256(model)},
+            compilation=report.to_json(),
+        )
+        shipped = write_bundle(
+            out,
+            manifest,
+            qonnx=model,
+            standard=scratch / "model.onnx",
+            library=compiled.library,
+            policy=_policy(compiled),
+        )
+    ui.result({"bundle": str(out), "files": dict(shipped.files), **report.to_json()})
+    _show(report, out, ui)
+
+
+def measurements(target: Target, store: RecordStore | None = None) -> Measured:
+    """Looks up the fastest kernel of a layer among this machine's records."""
+    records = store or RecordStore()
+    machine = short_hash(host_fingerprint())
+    return lambda geometry, precision: best(records, geometry, precision, target, machine=machine)
+
+
+def tensor_info(port: Port) -> TensorInfo:
+    layout = _LAYOUTS.get(len(port.shape), "N" + "*" * (len(port.shape) - 1))
+    return TensorInfo(name=port.name, shape=port.shape, layout=layout)
+
+
+def requirements(target: Target) -> Requirements:
+    """What a machine must have to run code for `target`."""
+    return Requirements(target=target.name, processor=target.processor, features=target.required)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that made a bundle."""
+    found = {}
+    for package in _SHIPPED_WITH:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _policy(compiled: Compiled) -> Policy:
+    steps = compiled.report.steps
+    return Policy(precisions={s.name: Precision.parse(s.precision) for s in steps if s.precision})
+
+
+def _show(report: CompileReport, out: Path, ui: Ui) -> None:
+    rows = [
+        [step.name, step.precision or "-", step.kernel, f"{step.weights:,}"]
+        for step in report.steps
+    ]
+    ui.table("Kernels", ["layer", "precision", "kernel", "weights"], rows)
+    ui.say(
+        f"weights {report.weight_bits / 8:,.0f} B at their own width, in the library"
+        f" {report.constant_bytes:,} B; library {report.library_bytes:,} B"
+    )
+    ui.say(f"wrote {out}")
