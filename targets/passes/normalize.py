@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.base import Transformation
 from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import (
     RemoveStaticGraphInputs,
@@ -126,9 +127,8 @@ def _check_nodes(proto: ModelProto, where: str) -> None:
 
 
 def _fix_batch(proto: ModelProto, where: str) -> None:
-    """An open batch size becomes 1; what was inferred from it is forgotten."""
+    """An open batch size becomes 1."""
     constants = {tensor.name for tensor in proto.graph.initializer}
-    is_open = False
     for port in proto.graph.input:
         if port.name in constants:
             continue
@@ -141,23 +141,29 @@ def _fix_batch(proto: ModelProto, where: str) -> None:
                     hint="Export the model with a fixed image size.",
                 )
             size.dim_value = 1
-            is_open = True
-    if is_open:
-        del proto.graph.value_info[:]
-        for port in proto.graph.output:
-            for size in port.type.tensor_type.shape.dim[:1]:
-                size.dim_value = 1
 
 
 def _clean(model: ModelWrapper) -> ModelWrapper:
     _constants_to_initializers(model)
-    passes = (SortGraph(), InferShapes(), FoldConstants(exclude_op_types=list(QUANTIZERS)))
-    for transformation in passes:
-        model = model.transform(transformation, make_deepcopy=False, cleanup=False)
+    _forget_shapes(model)
+    model = _apply(model, SortGraph(), InferShapes())
+    _check_shapes(model, least=0)  # what is not known yet is 0
+    model = _apply(model, FoldConstants(exclude_op_types=list(QUANTIZERS)))
     _remove_dead_nodes(model)
-    for transformation in (RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes()):
+    return _apply(model, RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes())
+
+
+def _apply(model: ModelWrapper, *transformations: Transformation) -> ModelWrapper:
+    for transformation in transformations:
         model = model.transform(transformation, make_deepcopy=False, cleanup=False)
     return model
+
+
+def _forget_shapes(model: ModelWrapper) -> None:
+    """Shapes in the file may be of another batch size, or have open sizes."""
+    del model.graph.value_info[:]
+    for port in model.graph.output:
+        port.type.tensor_type.ClearField("shape")
 
 
 def _constants_to_initializers(model: ModelWrapper) -> None:
@@ -182,9 +188,15 @@ def _remove_dead_nodes(model: ModelWrapper) -> None:
 
 def _check_result(model: ModelWrapper) -> None:
     for proto in model.graph.node:
-        node = Node(proto)
-        if node.op not in HANDLERS:
-            raise unsupported(node)
-        shape = model.get_tensor_shape(node.output)
-        if shape is None or any(size <= 0 for size in shape):
-            raise node.error(f"the shape of its output, {shape}, is empty or not known")
+        if proto.op_type not in HANDLERS:
+            raise unsupported(Node(proto))
+    _check_shapes(model, least=1)
+
+
+def _check_shapes(model: ModelWrapper, *, least: int) -> None:
+    for proto in model.graph.node:
+        shape = model.get_tensor_shape(proto.output[0])
+        if shape is None and least > 0:
+            raise Node(proto).error("the shape of its output is not known")
+        if shape is not None and any(size < least for size in shape):
+            raise Node(proto).error(f"its output has shape {shape}")
