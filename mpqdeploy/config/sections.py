@@ -163,9 +163,11 @@ class SearchSection(Section):
     theta_lr: Rate = 0.05
     barrier: Literal["double_log", "log"] = "double_log"
     barrier_weight: Rate = 0.01
-    prob1_weight: Rate = 2.0
+    prob1_weight: Rate = 1.0
     warmup: Share = 0.3
     one_hot: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    adapt: Share = 0.2
+    spend: bool = True
     reopen: Annotated[float, Field(gt=0, lt=1)] = 0.7
     val_batches: Count = 8
     calibration_batches: Count = 4
