@@ -11,17 +11,11 @@ from collections.abc import Sequence
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_avx2 import Avx2
-from mpqdeploy.targets.kernels.dot_nest import (
-    DotNest,
-    Micro,
-    Tile,
-    order_weights,
-    start_values,
-    tiles_for,
-)
+from mpqdeploy.targets.kernels.dot_inner import DotInner, Micro, order_weights, start_values
 from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
 from mpqdeploy.targets.kernels.geometry import cannot_overflow, dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
 from mpqdeploy.targets.program import Step
@@ -71,7 +65,8 @@ class DotKernel:
         source = bytes_buffer(conv.input, layouts, geometry.padding)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes)
         weights = Weights(order_weights(conv.weights, tile.vectors, self.micro), conv.weight_grid)
-        nest = DotNest(geometry, tile, self.micro, weights)
+        inner = DotInner(geometry, self.micro, weights, tile.vectors)
+        nest = RegisterNest(geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -82,7 +77,8 @@ class DotKernel:
             epilogue.declare_constants()
             epilogue.declare_writes()
             epilogue.fill_borders()
-            nest.emit(buffer, geometry.origin(source.layout), start_buffer, epilogue.store)
+            inner.bind(buffer, start_buffer)
+            nest.emit(geometry.origin(source.layout), epilogue.store)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.dot_nest import Load
+from mpqdeploy.targets.kernels.dot_inner import Load
 
 
 class Avx2:

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.dot_nest import Load
+from mpqdeploy.targets.kernels.dot_inner import Load
 
 
 class Vnni:

@@ -12,10 +12,11 @@ import numpy as np
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot import bytes_buffer
-from mpqdeploy.targets.kernels.dot_nest import divisors, start_values
+from mpqdeploy.targets.kernels.dot_inner import start_values
 from mpqdeploy.targets.kernels.geometry import dense, dense_operand, stored_zero
 from mpqdeploy.targets.kernels.lookup_nest import LookupNest, LookupTile
 from mpqdeploy.targets.kernels.lookup_tables import TABLE, patterns, pixels_per_vector
+from mpqdeploy.targets.kernels.nest import divisors
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.dot_nest import Store, cut
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_tables import (
     GROUP,
@@ -27,6 +26,7 @@ from mpqdeploy.targets.kernels.lookup_tables import (
     repeat,
     shuffle,
 )
+from mpqdeploy.targets.kernels.nest import Store, cut
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.program import Grid
 
