@@ -13,14 +13,19 @@ from collections.abc import Mapping
 from qonnx.core.modelwrapper import ModelWrapper
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.targets.passes.integerize import anchors, elementwise, shapes
+from mpqdeploy.targets.passes.integerize import convolutions, elementwise, pools, shapes
 from mpqdeploy.targets.passes.integerize.builder import Builder
 from mpqdeploy.targets.passes.integerize.constants import fold, is_constant
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Port, Program
 
-HANDLERS: Mapping[str, Handler] = {**anchors.HANDLERS, **elementwise.HANDLERS, **shapes.HANDLERS}
+HANDLERS: Mapping[str, Handler] = {
+    **convolutions.HANDLERS,
+    **elementwise.HANDLERS,
+    **pools.HANDLERS,
+    **shapes.HANDLERS,
+}
 SUPPORTED = tuple(sorted(HANDLERS))
 
 
