@@ -114,7 +114,8 @@ def fixed_layer(site: Site, precision: Precision) -> nn.Module:
 
 def fixed_stream(stream: Stream) -> nn.Module:
     """`stream` as an 8-bit Brevitas activation quantizer."""
-    return QuantIdentity(act_quant=act_quantizer(STREAM_BITS, signed=stream.signed))
+    quantized: nn.Module = QuantIdentity(act_quant=act_quantizer(STREAM_BITS, signed=stream.signed))
+    return quantized
 
 
 def replace_sites(net: nn.Module, make: Callable[[str, Site], nn.Module]) -> nn.Module:

@@ -77,16 +77,24 @@ def quantized_weight(weight: Tensor, bits: int, stats: WeightStats) -> Tensor:
 
 
 def _highest(bits: int) -> int:
-    return 2 ** (bits - 1) - 1  # narrow range: -high..high
+    return (1 << (bits - 1)) - 1  # narrow range: -high..high
 
 
-class WeightQuant(nn.Module):
-    """`tensor_quant` of a weight: scale from the weight's own statistics, at every call."""
+class _TensorQuant(nn.Module):
+    """What Brevitas wants to know of every quantizer besides its scale."""
+
+    zero_point: Tensor
+    bit_width: Tensor
 
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.bits = bits
-        _add_constants(self, bits)
+        self.register_buffer("zero_point", torch.tensor(0.0), persistent=False)
+        self.register_buffer("bit_width", torch.tensor(float(bits)), persistent=False)
+
+
+class WeightQuant(_TensorQuant):
+    """`tensor_quant` of a weight: scale from the weight's own statistics, at every call."""
 
     def forward(self, weight: Tensor) -> QuantTuple:
         stats = WeightStats(weight)
@@ -94,7 +102,7 @@ class WeightQuant(nn.Module):
         return value, weight_scale(stats, self.bits), self.zero_point, self.bit_width
 
 
-class ActQuant(nn.Module):
+class ActQuant(_TensorQuant):
     """`tensor_quant` of an activation, with one learned scale.
 
     Unsigned: codes 0..2^bits - 1, so {0, 1} at one bit. Signed: two's complement, and {-1, +1} at
@@ -102,15 +110,13 @@ class ActQuant(nn.Module):
     """
 
     def __init__(self, bits: int, signed: bool) -> None:
-        super().__init__()
-        self.bits = bits
+        super().__init__(bits)
         self.signed = signed
         self.bipolar = signed and bits == 1
         self.low = -(2 ** (bits - 1)) if signed else 0
         self.high = 1 if self.bipolar else 2 ** (bits - int(signed)) - 1
         self.scale = nn.Parameter(torch.tensor(INITIAL_RANGE / self.high))
         self.observer: Callable[[Tensor], None] | None = None
-        _add_constants(self, bits)
 
     def quantize(self, x: Tensor) -> Tensor:
         """`x`, any shape, on this quantizer's grid."""
@@ -127,11 +133,6 @@ class ActQuant(nn.Module):
 
     def forward(self, x: Tensor) -> QuantTuple:
         return self.quantize(x), self.positive_scale(), self.zero_point, self.bit_width
-
-
-def _add_constants(module: nn.Module, bits: int) -> None:
-    module.register_buffer("zero_point", torch.tensor(0.0), persistent=False)
-    module.register_buffer("bit_width", torch.tensor(float(bits)), persistent=False)
 
 
 class _CountingHandler(BrevitasActQuantProxyHandler):  # type: ignore[misc]

@@ -96,7 +96,7 @@ class SearchLayer(nn.Module):
 
     def _joint(self, x: Tensor, weights: list[Tensor]) -> Tensor:
         p = torch.softmax(self.logits[0], 0)
-        terms = []
+        terms: list[Tensor] = []
         for n in range(len(self.act_bits)):
             group = [(m, j) for j, (m, of_pair) in enumerate(self._pairs) if of_pair == n]
             weight = _mix([weights[m] for m, _ in group], p[[j for _, j in group]])
