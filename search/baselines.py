@@ -106,6 +106,7 @@ def _search(
         policy=policies[best],
         costs=problem.costs(policies[best]),
         moves=0,
+        upgrades=0,
         probabilities={
             site: {p: float(p == policies[best][site]) for p in choices}
             for site, choices in problem.candidates.items()

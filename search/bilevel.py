@@ -14,6 +14,7 @@ from mpqdeploy.core import Policy
 from mpqdeploy.nn import SearchLayer, scale_clip_, site_layers
 from mpqdeploy.nn.training import Recipe, TrainingError, make_optimizer, set_rate
 from mpqdeploy.nn.training.device import autocast, home
+from mpqdeploy.search.advantage import Advantages, axes
 from mpqdeploy.search.barrier import Barrier
 from mpqdeploy.search.cost import ExpectedCosts
 from mpqdeploy.search.prob1 import prob1
@@ -33,7 +34,9 @@ class Bilevel:
         self._place = home(net)
         self._barrier = Barrier(kind=settings.barrier, weight=settings.barrier_weight)
         self._pinned = [name for name, layer in self.layers.items() if len(layer.candidates) == 1]
+        self.advantages = Advantages(self.layers)
         split = _split(net)
+        self.decided = not split[1]
         self._weights = [parameter for _, parameter in split[0]]
         self._logits = split[1]
         recipe = Recipe(
@@ -65,15 +68,23 @@ class Bilevel:
             scale_clip_(self.net, skip=self._pinned)
         return value
 
-    def theta_step(self, images: Tensor, labels: Tensor, weight: float) -> dict[str, float]:
-        """One Adam step on CE + barriers + `weight` * L_p; the three terms before the step."""
+    def theta_step(
+        self, images: Tensor, labels: Tensor, weight: float, *, note: bool
+    ) -> dict[str, float]:
+        """One Adam step on CE + barriers + `weight` * L_p; the three terms before the step.
+
+        `note`: take the step's cross-entropy gradients into the advantages.
+        """
+        self.theta_optimizer.zero_grad(set_to_none=True)
         with _frozen(self._weights):
             cross_entropy = self._cross_entropy(images, labels)
-            barrier, one_hot = self._penalties()
-            loss = cross_entropy + barrier + weight * one_hot
-            self.theta_optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        _finite(loss, "the logits' loss")
+            _finite(cross_entropy, "the logits' loss")
+            cross_entropy.backward()  # type: ignore[no-untyped-call]
+        if note:
+            self.advantages.note()
+        barrier, one_hot = self._penalties()
+        penalty = barrier + weight * one_hot
+        penalty.backward()  # type: ignore[no-untyped-call]
         self.theta_optimizer.step()
         return {
             "search_ce": cross_entropy.item(),
@@ -104,6 +115,16 @@ class Bilevel:
     def least_decided(self) -> float:
         """The least over all sites of the greatest probability."""
         return min(float(p.max()) for p in self.probabilities().values())
+
+    @torch.no_grad()
+    def adopt(self, policy: Policy) -> None:
+        """Make `policy` the argmax network: the two candidates' logits swap places at each site."""
+        for site, layer in self.layers.items():
+            pairs = zip(
+                layer.logits, axes(layer, layer.chosen()), axes(layer, policy[site]), strict=True
+            )
+            for logits, old, new in list(pairs):
+                logits[[old, new]] = logits[[new, old]]
 
     @torch.no_grad()
     def reopen(self, ceiling: float) -> None:

@@ -8,7 +8,6 @@ stated where it stands: the start (`start`), the extension of the barrier (`barr
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,11 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpqdeploy.core import Policy, Precision
+from mpqdeploy.core import Precision
 from mpqdeploy.data import Loader
 from mpqdeploy.nn import build_quantized, build_supernet, calibrate, load_checkpoint, transfer
 from mpqdeploy.nn.training import (
-    evaluate,
     network_state,
     pick_device,
     random_state,
@@ -33,15 +31,15 @@ from mpqdeploy.nn.training import (
 )
 from mpqdeploy.search.bilevel import SETTLE_STEPS, Bilevel
 from mpqdeploy.search.cost import ExpectedCosts
+from mpqdeploy.search.decide import Decision, decide
 from mpqdeploy.search.dominance import drop_dominated
 from mpqdeploy.search.engine import Epoch, Note, OnEvent, Problem, Result, ignore
 from mpqdeploy.search.folder import SearchFolder
-from mpqdeploy.search.program import Scores
 from mpqdeploy.search.reach import check_reachable
-from mpqdeploy.search.repair import Repaired, repair
 from mpqdeploy.search.schedule import Schedule
 from mpqdeploy.search.settings import BpNasSettings
 from mpqdeploy.search.start import starting_logits
+from mpqdeploy.search.watch import observe
 
 _PASSES = 1000
 """Loader epochs that one search epoch may use up: each then has batches of its own."""
@@ -94,17 +92,14 @@ class _Search:
         self._held_out = self._loader("search")
         self._history: list[Epoch] = []
         self._round = self._first = 0
-        self._total = 0
+        self._total = self._moves = self._upgrades = 0
         if self._state is None:
             self._begin()
         else:
             self._take_up(self._state)
         refit = self._round > 0
         self._schedule = Schedule(
-            settings=settings,
-            epochs=settings.refit_epochs if refit else settings.epochs,
-            steps=settings.steps or len(self._train),
-            refit=refit,
+            settings=settings, steps=settings.steps or len(self._train), refit=refit
         )
 
     def go_on(self) -> None:
@@ -113,24 +108,32 @@ class _Search:
             started = time.perf_counter()
             losses = self._epoch(epoch)
             self._total += 1
-            if epoch + 1 == self._schedule.epochs:
-                self._settle()
-            event = self._measure(epoch, losses, time.perf_counter() - started)
+            if epoch + 1 == self._schedule.deciding:
+                self._decide()
+            event = Epoch(
+                round=self._round,
+                epoch=epoch + 1,
+                epochs=self._schedule.epochs,
+                seconds=time.perf_counter() - started,
+                losses=losses,
+                **observe(self._bilevel, self._problem, self._settings.val_batches),
+            )
+            best = self._best().policy
+            self._folder.save_best({"policy": best.to_json(), "costs": self._problem.costs(best)})
             self._history.append(event)
             self._save(epoch + 1)
             self._tell(event)
 
     def result(self) -> Result:
-        """Argmax, repaired where it is over; its weights out of the supernet."""
-        best = self._repaired()
-        if best.moves:
-            self._tell(Note(message=f"argmax was over budget: {best.moves} site(s) repaired."))
-        quantized = build_quantized(self._problem.spec, best.policy)
+        """The decided network, with its weights out of the supernet."""
+        policy = self._bilevel.chosen()
+        quantized = build_quantized(self._problem.spec, policy)
         transfer(self._net, quantized)
         result = Result(
-            policy=best.policy,
-            costs=self._problem.costs(best.policy),
-            moves=best.moves,
+            policy=policy,
+            costs=self._problem.costs(policy),
+            moves=self._moves,
+            upgrades=self._upgrades,
             probabilities=self._probabilities(),
             history=tuple(self._history),
             weights=self._folder.weights(self._given),
@@ -178,78 +181,62 @@ class _Search:
         restore_random_state(state["random"])
         self._history = [Epoch(**fields) for fields in state["history"]]
         self._round, self._total = state["round"], state["total"]
+        self._moves, self._upgrades = state["moves"], state["upgrades"]
         self._bilevel.weight_optimizer.load_state_dict(state["weight_optimizer"])
-        whole = state["epochs"] == state["done"]
-        if whole and state["demand"] != self._given.demand():
-            self._round += 1
-            self._bilevel.reopen(self._settings.reopen)
-            self._tell(Note(message=f"round {self._round}: going on from the logits found so far."))
+        self._bilevel.advantages.restore(state["advantages"])
+        if state["demand"] == self._given.demand():
+            self._bilevel.theta_optimizer.load_state_dict(state["theta_optimizer"])
+            self._first = state["done"]
             return
-        # Within a round, Adam's memory belongs to it; a new round's gradients are others.
-        self._bilevel.theta_optimizer.load_state_dict(state["theta_optimizer"])
-        self._first = state["done"]
+        # A new demand: a finished round gives way to the next, an unfinished one starts again from
+        # here. Adam's memory is left behind: it is of other penalties' gradients.
+        self._round += state["done"] == state["epochs"]
+        self._bilevel.reopen(self._settings.reopen)
+        self._tell(Note(message=f"round {self._round}: going on from the logits found so far."))
 
     # -- running -------------------------------------------------------------------------------
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        steps, every = self._schedule.steps, self._settings.theta_every
+        """Means over the epoch of every loss, and lambda at its end."""
+        plan, bilevel = self._schedule, self._bilevel
         train, held_out = self._batches(self._train), self._batches(self._held_out)
         sums: dict[str, list[float]] = {}
         weight = 0.0
-        for step in range(steps):
-            progress = self._schedule.progress(epoch, step)
-            loss = self._bilevel.weight_step(*next(train), self._schedule.rate(progress))
-            terms = {"train_ce": loss}
-            if step % every == 0:
-                weight = self._schedule.prob1_weight(progress)
-                terms |= self._bilevel.theta_step(*next(held_out), weight)
+        for step in range(plan.steps):
+            terms = {"train_ce": bilevel.weight_step(*next(train), plan.rate(epoch, step))}
+            if epoch < plan.deciding and step % self._settings.theta_every == 0:
+                weight = plan.prob1_weight(epoch, step)
+                note = plan.warming_up(epoch, step)
+                terms |= bilevel.theta_step(*next(held_out), weight, note=note)
             for name, value in terms.items():
                 sums.setdefault(name, []).append(value)
         return {**{n: sum(v) / len(v) for n, v in sums.items()}, "prob1_weight": weight}
 
-    def _settle(self) -> None:
-        steps = self._bilevel.settle(self._settings.prob1_weight)
-        decided = self._bilevel.least_decided()
+    def _decide(self) -> None:
+        """One-hot, then the argmax network brought inside the budgets and up to them."""
+        bilevel = self._bilevel
+        steps = bilevel.settle(self._settings.prob1_weight)
+        decided = bilevel.least_decided()
         if steps == SETTLE_STEPS:
             self._tell(Note(message=f"not one-hot: least greatest probability {decided:.4f}."))
         elif steps:
             self._tell(Note(message=f"the ramp's end took {steps} more logit steps."))
+        best = self._best()
+        self._moves, self._upgrades = best.moves, best.upgrades
+        bilevel.adopt(best.policy)
+        self._tell(Note(message=f"decided: {best.moves} repairs, {best.upgrades} upgrades."))
 
-    @torch.no_grad()
-    def _measure(self, epoch: int, losses: dict[str, float], seconds: float) -> Epoch:
-        bilevel, problem = self._bilevel, self._problem
-        probabilities = bilevel.probabilities()
-        expected = bilevel.costs.in_units(bilevel.costs(probabilities))
-        best = self._repaired()
-        self._folder.save_best(
-            {"policy": best.policy.to_json(), "costs": problem.costs(best.policy)}
-        )
-        batches = Loader(problem.dataset, "val", batch_size=256)
-        some = islice(iter(batches), self._settings.val_batches)
-        return Epoch(
-            round=self._round,
-            epoch=epoch + 1,
-            epochs=self._schedule.epochs,
-            seconds=seconds,
-            losses=losses,
-            expected=expected,
-            violation={
-                b.metric: max(0.0, expected[b.metric] - b.limit) / b.limit for b in problem.budgets
-            },
-            argmax_cost=problem.costs(bilevel.chosen()),
-            val_accuracy=evaluate(self._net, some, device=problem.device),
-            max_probability={site: float(p.max()) for site, p in probabilities.items()},
-            entropy={site: _entropy(p) for site, p in probabilities.items()},
-        )
-
-    def _repaired(self) -> Repaired:
+    def _best(self) -> Decision:
+        """The argmax network of this moment, inside the budgets."""
         problem = self._problem
-        scores: Scores = {
-            site: {p: math.log(max(chance, 1e-30)) for p, chance in chances.items()}
-            for site, chances in self._probabilities().items()
-        }
-        chosen: Policy = self._bilevel.chosen()
-        return repair(chosen, scores, problem.tables, problem.budgets, problem.candidates)
+        return decide(
+            self._bilevel.chosen(),
+            self._bilevel.advantages.scores(),
+            problem.tables,
+            problem.budgets,
+            problem.candidates,
+            use_rest=self._settings.spend,
+        )
 
     @torch.no_grad()
     def _probabilities(self) -> dict[str, dict[Precision, float]]:
@@ -267,6 +254,9 @@ class _Search:
                 "done": done,
                 "epochs": self._schedule.epochs,
                 "total": self._total,
+                "moves": self._moves,
+                "upgrades": self._upgrades,
+                "advantages": self._bilevel.advantages.state(),
                 "history": [epoch.to_json() for epoch in self._history],
                 "network": network_state(self._net),
                 "weight_optimizer": self._bilevel.weight_optimizer.state_dict(),
@@ -289,7 +279,3 @@ class _Search:
         """Batches without end, others in every epoch of the search, the same when it resumes."""
         for one in range(_PASSES):
             yield from loader.epoch(self._total * _PASSES + one)
-
-
-def _entropy(probabilities: Tensor) -> float:
-    return float(-(probabilities * probabilities.clamp_min(1e-30).log()).sum())

@@ -115,14 +115,16 @@ def ignore(event: Event) -> None:
 class Result:
     """A policy inside every budget, as predicted by the problem's tables.
 
-    `moves`: sites that the repair of the argmax network changed. `probabilities` of the
-    candidates as the search left them. `weights`: file with the quantized network's weights and
+    `moves`: steps that the repair of an argmax network over its budget took, 0 where it was inside;
+    `upgrades`: steps to wider precisions that still fitted. `probabilities` of the candidates as
+    the search left them. `weights`: file with the quantized network's weights and
     activation scales as the search left them, for `load_network`; fine-tuning starts there.
     """
 
     policy: Policy
     costs: Mapping[str, float]
     moves: int
+    upgrades: int
     probabilities: Mapping[str, Mapping[Precision, float]]
     history: tuple[Epoch, ...]
     weights: Path
@@ -132,6 +134,7 @@ class Result:
             "policy": self.policy.to_json(),
             "costs": dict(self.costs),
             "moves": self.moves,
+            "upgrades": self.upgrades,
             "probabilities": {
                 site: {str(p): chance for p, chance in chances.items()}
                 for site, chances in self.probabilities.items()
@@ -146,6 +149,7 @@ class Result:
             policy=Policy.from_json(data["policy"]),
             costs=data["costs"],
             moves=data["moves"],
+            upgrades=data["upgrades"],
             probabilities={
                 site: {Precision.parse(text): chance for text, chance in chances.items()}
                 for site, chances in data["probabilities"].items()

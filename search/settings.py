@@ -21,8 +21,12 @@ class BpNasSettings:
     `final_lr_ratio * lr`, and stays at the latter while refitting. `reshape`: Scale-Clip.
 
     *Logits.* Adam with `theta_lr`. The loss is CE + sum of barriers + lambda(t) L_p; lambda is 0
-    for the first `warmup` share of the steps, then grows with the square of what is left to
+    for the first `warmup` share of the logit steps, then grows with the square of what is left to
     `prob1_weight`. At the end every site's greatest probability exceeds `one_hot`.
+
+    *Decision.* The policy is decided when `adapt`, the last share of the epochs, begins; `spend`
+    lets it use up what the argmax network leaves of the budgets. The rest trains the weights alone,
+    on the network that was decided on.
 
     `reopen`: a search that continues first softens its nearly one-hot distributions to at most
     this greatest probability, or no gradient would reach them.
@@ -44,9 +48,11 @@ class BpNasSettings:
     theta_lr: float = 0.05
     barrier: BarrierKind = "double_log"
     barrier_weight: float = 0.01
-    prob1_weight: float = 2.0
+    prob1_weight: float = 1.0
     warmup: float = 0.3
     one_hot: float = 0.99
+    adapt: float = 0.2
+    spend: bool = True
     reopen: float = 0.7
 
     val_batches: int = 8
@@ -59,7 +65,8 @@ class BpNasSettings:
         self._require("steps", self.steps is None or self.steps >= 1, "at least 1, or nothing")
         for name in ("lr", "theta_lr", "barrier_weight", "prob1_weight"):
             self._require(name, getattr(self, name) > 0, "positive")
-        self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
+        for name in ("warmup", "adapt"):
+            self._require(name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
         for name in ("one_hot", "reopen"):
             self._require(name, 0 < getattr(self, name) < 1, "between 0 and 1")
 
