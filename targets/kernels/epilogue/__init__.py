@@ -77,7 +77,8 @@ class Epilogue:
 
     @property
     def constants(self) -> tuple[NDArray[Any], ...]:
-        """Per-channel float32 vectors, padded with zeros to a multiple of CHANNEL_BLOCK."""
+        """Float32 vectors over channels, padded with zeros to a multiple of CHANNEL_BLOCK; then all
+        scalars in one array, where there are any."""
         return self._values.constants
 
     @property

@@ -54,10 +54,12 @@ class Values:
         self._tensors = tensors
         self._channels = tensors[step.outputs[0].tensor].shape[3]
         self._sources: dict[str, int] = {}
-        self._vectors: dict[int, int] = {}
         self._reads: list[Buffer] = []
-        self._constants: list[NDArray[Any]] = []
         self._read_args: list[Any] = []
+        self._vectors: dict[int, int] = {}  # by identity of the array
+        self._vector_values: list[NDArray[np.float32]] = []
+        self._scalars: dict[int, int] = {}
+        self._scalar_values: list[float] = []
         self._constant_args: list[Any] = []
         for load in step.loads():
             if load.tensor not in self._sources:
@@ -66,19 +68,22 @@ class Values:
         for output in step.outputs:
             for expr in walk(output.value):
                 if isinstance(expr, Affine):
-                    self._collect(expr.mul)
-                    self._collect(expr.add)
+                    self._collect(expr.mul, 1)
+                    self._collect(expr.add, 0)
 
-    def _collect(self, values: Floats) -> None:
-        if values.size == 1 or id(values) in self._vectors:
+    def _collect(self, values: Floats, neutral: float) -> None:
+        """Constants are arguments, scalars too: layers of one shape then share machine code."""
+        if values.shape not in ((1,), (self._channels,)):
+            raise ValueError(f"an affine has shape {values.shape}, not [1] or [{self._channels}]")
+        if (values == neutral).all() or id(values) in self._scalars or id(values) in self._vectors:
             return
-        if values.shape != (self._channels,):
-            raise ValueError(f"an affine has shape {values.shape}, not [{self._channels}]")
         if (values == values[0]).all():
+            self._scalars[id(values)] = len(self._scalars)
+            self._scalar_values.append(float(values[0]))
             return
-        self._vectors[id(values)] = len(self._constants)
+        self._vectors[id(values)] = len(self._vectors)
         padding = -len(values) % CHANNEL_BLOCK
-        self._constants.append(np.pad(values.astype(np.float32), (0, padding)))
+        self._vector_values.append(np.pad(values.astype(np.float32), (0, padding)))
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
@@ -86,7 +91,8 @@ class Values:
 
     @property
     def constants(self) -> tuple[NDArray[Any], ...]:
-        return tuple(self._constants)
+        scalars = np.array(self._scalar_values, np.float32)
+        return (*self._vector_values, *([scalars] if self._scalars else []))
 
     def declare_reads(self) -> None:
         self._read_args = [
@@ -95,8 +101,8 @@ class Values:
 
     def declare_constants(self) -> None:
         self._constant_args = [
-            T.arg(f"vector{i}", T.buffer(array.shape, "float32"))
-            for i, array in enumerate(self._constants)
+            T.arg(f"constant{i}", T.buffer(array.shape, "float32"))
+            for i, array in enumerate(self.constants)
         ]
 
     def at(self, place: Place, acc: Any) -> Evaluation:
@@ -105,8 +111,9 @@ class Values:
 
     def coefficient(self, values: Floats, place: Place) -> Any:
         """A per-channel constant as a float32 vector."""
-        if id(values) not in self._vectors:
-            return real(float(values.reshape(-1)[0]), place.lanes)
+        if id(values) in self._scalars:
+            scalar = self._constant_args[-1][self._scalars[id(values)]]
+            return spread(scalar, place.lanes)
         vector = self._constant_args[self._vectors[id(values)]]
         if place.axis == "channel":
             return vector[ramp(place.c, place.lanes)]

@@ -91,19 +91,35 @@ def run(
         schedule = kernel.schedules(case.step, case.tensors, isa)[0]
     emitted = kernel.emit(case.step, case.tensors, case.layouts, isa, schedule)
     reads = [input_buffer(case, b, inputs[b.tensor], rng) for b in emitted.reads]
-    results = [
-        tvm.runtime.tensor(_noise(case.tensors[b.tensor], b.layout, rng)) for b in emitted.writes
-    ]
+    results = [Guarded(case.tensors[b.tensor], b.layout, rng) for b in emitted.writes]
     arguments = [tvm.runtime.tensor(array) for array in (*reads, *emitted.constants)]
-    build(emitted, isa)["kernel"](*arguments, *results)
-    return {b: r.numpy() for b, r in zip(emitted.writes, results, strict=True)}
+    views = [tvm.runtime.from_dlpack(result.array) for result in results]
+    build(emitted, isa)["kernel"](*arguments, *views)
+    for result, buffer in zip(results, emitted.writes, strict=True):
+        assert result.intact(), f"{buffer}: the kernel wrote outside the buffer"
+    return {b: r.array for b, r in zip(emitted.writes, results, strict=True)}
 
 
-def _noise(tensor: Tensor, layout: Layout, rng: np.random.Generator) -> NDArray[Any]:
-    size = np.dtype(buffer_dtype(layout)).itemsize
-    shape = buffer_shape(tensor, layout)
-    noise = rng.integers(0, 256, (*shape[:-1], shape[-1] * size), dtype=np.uint8)
-    return noise.view(buffer_dtype(layout)).reshape(shape)
+class Guarded:
+    """A buffer full of noise between two guards of noise."""
+
+    GUARD = 256  # bytes, more than any vector register
+    ALIGNMENT = 64
+
+    def __init__(self, tensor: Tensor, layout: Layout, rng: np.random.Generator) -> None:
+        shape, dtype = buffer_shape(tensor, layout), np.dtype(buffer_dtype(layout))
+        size = int(np.prod(shape)) * dtype.itemsize
+        self._memory = rng.integers(0, 256, size + 2 * self.GUARD + self.ALIGNMENT, dtype=np.uint8)
+        self._first = self.GUARD + -(self._memory.ctypes.data + self.GUARD) % self.ALIGNMENT
+        self._last = self._first + size
+        self._around = self._outside()
+        self.array = self._memory[self._first : self._last].view(dtype).reshape(shape)
+
+    def _outside(self) -> bytes:
+        return self._memory[: self._first].tobytes() + self._memory[self._last :].tobytes()
+
+    def intact(self) -> bool:
+        return self._outside() == self._around
 
 
 def check(
