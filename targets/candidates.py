@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,46 @@ from mpqdeploy.targets.target import Target
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """One kernel with one schedule for one layer."""
+    """One kernel with one schedule for one layer; `default` where it is the kernel's first."""
 
     kernel: Kernel
     schedule: Schedule
+    default: bool
     workload: Workload
     key: RecordKey
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """A distinct geometry at a precision: all its candidates, and what is stored of them."""
+
+    geometry: Geometry
+    precision: Precision
+    choices: tuple[Candidate, ...]
+    entries: Mapping[str, Entry]
+
+    @property
+    def missing(self) -> tuple[Candidate, ...]:
+        """What is still to be timed: nothing of a kernel whose default was pruned."""
+        stored = [choice for choice in self.choices if choice.digest in self.entries]
+        dropped = {c.kernel.name for c in stored if c.default and self.entries[c.digest].pruned}
+        return tuple(
+            choice
+            for choice in self.choices
+            if choice.digest not in self.entries and choice.kernel.name not in dropped
+        )
+
+    @property
+    def limit_us(self) -> float:
+        """The least stored median, infinite where nothing is stored."""
+        winner = fastest(self.choices, self.entries)
+        return self.entries[winner.digest].median_us if winner else math.inf
+
+    def __str__(self) -> str:
+        g = self.geometry
+        kernel, image = ("x".join(map(str, pair)) for pair in (g.kernel, g.in_size))
+        return f"{kernel} {g.in_channels}->{g.out_channels} on {image} at {self.precision}"
 
 
 def candidates(
@@ -40,7 +74,8 @@ def candidates(
     for kernel in _registry() if kernels is None else kernels:
         if not kernel.matches(workload.step, workload.tensors, target.isa):
             continue
-        for schedule in kernel.schedules(workload.step, workload.tensors, target.isa):
+        schedules = kernel.schedules(workload.step, workload.tensors, target.isa)
+        for index, schedule in enumerate(schedules):
             key = RecordKey(
                 geometry=geometry,
                 precision=precision,
@@ -55,6 +90,7 @@ def candidates(
                 Candidate(
                     kernel=kernel,
                     schedule=schedule,
+                    default=index == 0,
                     workload=workload,
                     key=key,
                     digest=key.digest,

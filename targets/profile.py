@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mpqdeploy.core import CostTable, Geometry, Precision, Protocol, Site, TargetError
-from mpqdeploy.targets.candidates import Candidate, best, candidates, fastest
+from mpqdeploy.targets.candidates import Layer, best, candidates, fastest
 from mpqdeploy.targets.devices import Device, LocalDevice
 from mpqdeploy.targets.fingerprint import short_hash
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.records import Entry, RecordStore
 from mpqdeploy.targets.target import Target
-from mpqdeploy.targets.trial import Built, build, race
+from mpqdeploy.targets.trial import Trial
 
 __all__ = ["KERNEL_PROTOCOL", "Progress", "best", "profile"]
 
@@ -27,32 +24,7 @@ Progress = Callable[[int, int, str], None]
 """`progress(done, total, layer)`: candidates with a stored latency, of how many, and what is being
 compiled or timed."""
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Layer:
-    """A distinct geometry at a precision: all its candidates, and what is stored of them."""
-
-    geometry: Geometry
-    precision: Precision
-    choices: tuple[Candidate, ...]
-    entries: Mapping[str, Entry]
-
-    @property
-    def missing(self) -> tuple[Candidate, ...]:
-        return tuple(choice for choice in self.choices if choice.digest not in self.entries)
-
-    @property
-    def limit_us(self) -> float:
-        winner = fastest(self.choices, self.entries)
-        return self.entries[winner.digest].median_us if winner else math.inf
-
-    def __str__(self) -> str:
-        g = self.geometry
-        kernel, image = ("x".join(map(str, pair)) for pair in (g.kernel, g.in_size))
-        return f"{kernel} {g.in_channels}->{g.out_channels} on {image} at {self.precision}"
-
-
-_Layers = Mapping[tuple[Geometry, Precision], _Layer]
+_Layers = Mapping[tuple[Geometry, Precision], Layer]
 
 
 def profile(
@@ -68,7 +40,7 @@ def profile(
 ) -> CostTable:
     """Latency in microseconds of every site at every candidate precision, pinned sites at theirs.
 
-    Equal geometries are timed once, all their precisions in turn, because the search chooses between
+    Equal geometries are timed once, all precisions in turn because the search chooses between
     those. What `store` holds is not timed again; a killed profile has lost one geometry at most.
     The device is this machine unless given, the kernels are the registered ones. Batch size is 1;
     threads are the target's.
@@ -79,18 +51,20 @@ def profile(
     machine = short_hash(device.fingerprint)
     layers = _layers(sites, precisions, target, machine, kernels, store)
     meter = _Meter(layers.values(), progress)
+    trial = Trial(target, device, store, protocol, meter.say)
     for geometry in dict.fromkeys(site.geometry for site in sites):
         pending = [layer for (g, _), layer in layers.items() if g == geometry and layer.missing]
-        with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
-            race(_build(pending, target, Path(folder), meter), device, store, protocol)
-        meter.add(pending)
+        if pending:
+            with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
+                trial.run(pending, Path(folder))
+            meter.add(pending)
     return _table(sites, precisions, layers, store.entries(target.key, machine))
 
 
 class _Meter:
     """Counts candidates for the progress callback."""
 
-    def __init__(self, layers: Iterable[_Layer], progress: Progress | None) -> None:
+    def __init__(self, layers: Iterable[Layer], progress: Progress | None) -> None:
         self._progress = progress
         counts = [(len(layer.choices), len(layer.missing)) for layer in layers]
         self._total = sum(choices for choices, _ in counts)
@@ -101,10 +75,9 @@ class _Meter:
         if self._progress:
             self._progress(self._done, self._total, what)
 
-    def add(self, layers: Sequence[_Layer]) -> None:
+    def add(self, layers: Sequence[Layer]) -> None:
         self._done += sum(len(layer.missing) for layer in layers)
-        for layer in layers[-1:]:
-            self.say(f"timed {layer}")
+        self.say(f"timed {layers[-1]}")
 
 
 def _layers(
@@ -117,7 +90,7 @@ def _layers(
 ) -> _Layers:
     """The distinct layers. Raises `TargetError` for a site that has no candidate."""
     entries = store.entries(target.key, machine)
-    layers: dict[tuple[Geometry, Precision], _Layer] = {}
+    layers: dict[tuple[Geometry, Precision], Layer] = {}
     for site, precision in _pairs(sites, precisions):
         if (site.geometry, precision) in layers:
             continue
@@ -127,33 +100,10 @@ def _layers(
                 f"target {target.name!r} has no kernel for site {site.name!r} at {precision}.",
                 hint="Leave this precision out of the candidates, or pin the site to another one.",
             )
-        layers[site.geometry, precision] = _Layer(
+        layers[site.geometry, precision] = Layer(
             geometry=site.geometry, precision=precision, choices=choices, entries=entries
         )
     return layers
-
-
-def _build(
-    layers: Sequence[_Layer], target: Target, folder: Path, meter: _Meter
-) -> Sequence[Built]:
-    """Compile the layers' missing candidates, a library each, on all cores at once.
-
-    Returns when no compiler runs any more: it would disturb the timing.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(cores)
-    try:
-        futures = [
-            pool.submit(build, layer.missing, target, folder / f"{index}.so", layer.limit_us)
-            for index, layer in enumerate(layers)
-        ]
-        built = []
-        for layer, future in zip(layers, futures, strict=True):
-            meter.say(f"compiling {layer}")
-            built.append(future.result())
-        return built
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _pairs(

@@ -1,92 +1,113 @@
-"""Compile and time candidate kernels: what `profile` does for a layer that is not stored yet."""
+"""Compile and time the candidates of layers: what `profile` does for what is not stored yet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mpqdeploy.core import Protocol
-from mpqdeploy.targets.candidates import Candidate
+from mpqdeploy.core import LatencyRecord, Protocol
+from mpqdeploy.targets.build import build_all
+from mpqdeploy.targets.candidates import Candidate, Layer
 from mpqdeploy.targets.devices import Device
 from mpqdeploy.targets.kernels.base import Emitted
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
-from mpqdeploy.targets.measure import device_timer, measure_in_turn
+from mpqdeploy.targets.measure import Timer, device_timer, measure_in_turn
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.synthesize import random_buffer
 from mpqdeploy.targets.target import Target
-from mpqdeploy.targets.toolchain import linker
 
 SKETCH = 5  # samples of the first, short look at a candidate
-HOPELESS = 1.5  # a candidate this many times slower than the best one of its layer is dropped
+HOPELESS = 1.5  # a candidate this many times slower than the best of its layer is dropped
+HOPELESS_KERNEL = 3.0  # and with its default schedule this many times, its other schedules too
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Built:
-    """Candidates of one layer, compiled into one library: the functions by name.
+class _Entrant:
+    """A compiled candidate on the device, and a few samples of it."""
 
-    `limit_us` is the least median of the layer's candidates that were measured before, infinite
-    where none was.
+    layer: Layer
+    choice: Candidate
+    timer: Timer
+    sketch: LatencyRecord
+
+    @property
+    def least_us(self) -> float:
+        """The sample that was least disturbed."""
+        return min(self.sketch.samples_us)
+
+
+class Trial:
+    """Times all missing candidates of layers that are to be compared.
+
+    First the default schedule of every kernel, then the other schedules of the kernels that are
+    not hopeless. What is hopeless after a sketch is stored as pruned. The others are then measured
+    in full, all in turn. `say` is told which layer is at work.
     """
 
-    library: Path
-    functions: dict[str, tuple[Candidate, Emitted]]
-    limit_us: float
+    def __init__(
+        self,
+        target: Target,
+        device: Device,
+        store: RecordStore,
+        protocol: Protocol,
+        say: Callable[[str], None],
+    ) -> None:
+        self._target = target
+        self._device = device
+        self._store = store
+        self._protocol = protocol
+        self._say = say
 
+    def run(self, layers: Sequence[Layer], folder: Path) -> None:
+        """Compile into `folder`, time, and store a record of every missing candidate."""
+        first = [(layer, [c for c in layer.missing if c.default]) for layer in layers]
+        entrants = self._enter(first, folder / "default")
+        kept = self._drop(entrants, HOPELESS_KERNEL)
+        lost = {(e.layer, e.choice.kernel) for e in entrants if e not in kept}
+        rest = [
+            (layer, [c for c in layer.missing if not c.default and (layer, c.kernel) not in lost])
+            for layer in layers
+        ]
+        kept = self._drop([*kept, *self._enter(rest, folder / "rest")], HOPELESS)
+        timers = {entrant.choice.digest: entrant.timer for entrant in kept}
+        records = measure_in_turn(timers, self._protocol, self._device.fingerprint)
+        for entrant in kept:
+            self._store.put(entrant.choice.key, records[entrant.choice.digest])
 
-def build(choices: Sequence[Candidate], target: Target, library: Path, limit_us: float) -> Built:
-    """Compile the candidates of one layer into the shared library `library`."""
-    import tvm
+    def _drop(self, entrants: Sequence[_Entrant], factor: float) -> Sequence[_Entrant]:
+        """Those within `factor` of their layer's best; the others are stored as pruned."""
+        best: dict[Layer, float] = {}
+        for entrant in entrants:
+            known = best.get(entrant.layer, entrant.layer.limit_us)
+            best[entrant.layer] = min(known, entrant.least_us)
+        kept = [e for e in entrants if e.least_us <= factor * best[e.layer]]
+        for entrant in entrants:
+            if entrant not in kept:
+                self._store.put(entrant.choice.key, entrant.sketch, pruned=True)
+        return kept
 
-    functions: dict[str, tuple[Candidate, Emitted]] = {}
-    for index, choice in enumerate(choices):
-        work = choice.workload
-        layouts = work.layouts(choice.kernel)
-        emitted = choice.kernel.emit(work.step, work.tensors, layouts, target.isa, choice.schedule)
-        functions[f"candidate_{index}"] = (choice, emitted)
-    module = tvm.IRModule(
-        {
-            name: emitted.func.with_attr("global_symbol", name)
-            for name, (_, emitted) in functions.items()
-        }
-    )
-    built = tvm.compile(module, target=target.tvm_target())
-    built.export_library(str(library), fcompile=linker())
-    return Built(library=library, functions=functions, limit_us=limit_us)
-
-
-def race(layers: Sequence[Built], device: Device, store: RecordStore, protocol: Protocol) -> None:
-    """Time the candidates of layers that are to be compared, and store a record of each.
-
-    A short sketch of each comes first: those that are `HOPELESS` in their layer go no further, and
-    the sketch is stored as pruned. The others are measured in full, all in turn.
-    """
-    timers, keys, layer_of = {}, {}, {}
-    for index, layer in enumerate(layers):
-        module = device.load(layer.library)
-        for function, (choice, emitted) in layer.functions.items():
-            name = f"{index}.{function}"
-            arguments = _arguments(choice, emitted, device)
-            timers[name] = device_timer(device, module, function, arguments)
-            keys[name], layer_of[name] = choice.key, index
-    short = replace(protocol, samples=min(SKETCH, protocol.samples))
-    sketches = measure_in_turn(timers, short, device.fingerprint, rounds=1)
-    limits = [layer.limit_us for layer in layers]
-    for name, index in layer_of.items():  # the least sample is the one least disturbed
-        limits[index] = min(limits[index], min(sketches[name].samples_us))
-    hopeless = {
-        name
-        for name, index in layer_of.items()
-        if min(sketches[name].samples_us) > HOPELESS * limits[index]
-    }
-    for name in hopeless:
-        store.put(keys[name], sketches[name], pruned=True)
-    rest = {name: timer for name, timer in timers.items() if name not in hopeless}
-    for name, record in measure_in_turn(rest, protocol, device.fingerprint).items():
-        store.put(keys[name], record)
+    def _enter(
+        self, work: Sequence[tuple[Layer, Sequence[Candidate]]], folder: Path
+    ) -> Sequence[_Entrant]:
+        """Compile the candidates, bring them to the device, and take a sketch of each."""
+        timers: dict[str, Timer] = {}
+        owners: dict[str, tuple[Layer, Candidate]] = {}
+        for built in build_all(work, self._target, folder, self._say):
+            module = self._device.load(built.library)
+            for name, (choice, emitted) in built.functions.items():
+                arguments = _arguments(choice, emitted, self._device)
+                timers[choice.digest] = device_timer(self._device, module, name, arguments)
+                owners[choice.digest] = built.layer, choice
+        short = replace(self._protocol, samples=min(SKETCH, self._protocol.samples))
+        sketches = measure_in_turn(timers, short, self._device.fingerprint, rounds=1)
+        return [
+            _Entrant(layer=layer, choice=choice, timer=timers[digest], sketch=sketches[digest])
+            for digest, (layer, choice) in owners.items()
+        ]
 
 
 def _arguments(choice: Candidate, emitted: Emitted, device: Device) -> list[Any]:

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> RecordStore:
 
 
 def test_the_table_holds_the_fastest_candidate_of_every_site(store: RecordStore) -> None:
-    slow, fast = CopyKernel("slow", [4000]), CopyKernel("fast", [900, 10])
+    slow, fast = CopyKernel("slow", [4000]), CopyKernel("fast", [40, 10])
     seen: list[tuple[int, int, str]] = []
     table = profile(
         SITES,
@@ -61,13 +61,22 @@ def test_the_table_holds_the_fastest_candidate_of_every_site(store: RecordStore)
 
 
 def test_a_hopeless_candidate_is_pruned_after_a_sketch(store: RecordStore) -> None:
-    kernel = CopyKernel("copy", [20_000, 10])
+    kernel = CopyKernel("copy", [20, 20_000, 10])
     profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,))
     entries = store.entries(HOST.key, MACHINE)
-    assert {entry.schedule["work"]: entry.pruned for entry in entries.values()} == {
-        20_000: True,
-        10: False,
-    }
+    pruned = {entry.schedule["work"]: entry.pruned for entry in entries.values()}
+    assert set(pruned) == {20, 20_000, 10}
+    assert pruned[20_000]
+    assert not pruned[10]
+
+
+def test_a_hopeless_kernel_is_tried_with_its_default_schedule_alone(store: RecordStore) -> None:
+    good, bad = CopyKernel("good", [10, 20]), CopyKernel("bad", [20_000, 5, 6])
+    for _ in range(2):  # the second profile knows it from the store
+        profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(good, bad))
+        assert good.emitted == [10, 20]
+        assert bad.emitted == [20_000]
+    assert best(store, OTHER, WIDE, HOST, kernels=(good, bad)) == ("good", {"work": 10})
 
 
 def test_a_second_profile_compiles_nothing_and_gives_the_same_table(store: RecordStore) -> None:
