@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.targets.kernels.storable import storable
 from mpqdeploy.targets.layout import Layout, storage_offset, zero_code
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
@@ -82,7 +83,7 @@ def cannot_overflow(weights: NDArray[np.int32], largest: int) -> bool:
 def dense_operand(step: Step, tensors: Mapping[str, Tensor]) -> tuple[Conv, Tensor, Grid] | None:
     """Anchor, input tensor and its grid of a step that is a dense integer convolution."""
     conv = step.anchor
-    if not isinstance(conv, Conv) or conv.groups != 1:
+    if not isinstance(conv, Conv) or conv.groups != 1 or not storable(step, tensors):
         return None
     tensor = tensors[conv.input]
     if tensor.grid is None or tensor.grid.bits > 8 or not zero_is_storable(tensor, tensor.grid):

@@ -10,6 +10,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.lookup_nest import flush_plan
 from tests.targets.kernels.convolutions import Case, check, convolution, runs_here
+from tests.targets.kernels.strategies import convolutions
 
 LEVELS = [isa for isa in (Isa.VNNI, Isa.AVX2) if runs_here(isa)]
 WEIGHTS = ["b", "s2", "n2", "u2", "s1", "u1"]
@@ -17,32 +18,14 @@ ACTS = ["b", "u1", "u2", "s2", "u4", "s4"]
 each_level = pytest.mark.parametrize("isa", LEVELS)
 
 
-@st.composite
-def convolutions(draw: st.DrawFn) -> Case:
-    acts = draw(st.sampled_from(ACTS))
-    return convolution(
-        image=(
-            draw(st.integers(1, 2)),
-            draw(st.integers(5, 9)),
-            draw(st.integers(8, 19)),
-            draw(st.sampled_from([16, 17, 33, 64, 100])),
-        ),
-        out=draw(st.sampled_from([10, 16, 17, 33, 64])),
-        kernel=(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
-        stride=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
-        dilation=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
-        padding=(draw(st.integers(0, 2)), draw(st.integers(1, 2)), 1, draw(st.integers(0, 2))),
-        weights=draw(st.sampled_from(WEIGHTS)),
-        acts=acts,
-        zero=draw(st.sampled_from([0, 1])) if acts[0] == "u" else 0,
-        extreme=draw(st.booleans()),
-        seed=draw(st.integers(0, 99)),
-    )
+CASES = convolutions(
+    weights=WEIGHTS, acts=ACTS, channels=[16, 17, 33, 100], outs=[10, 16, 17, 33, 64], width=12
+)
 
 
 @each_level
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(case=convolutions(), extra=st.integers(0, 1))
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(case=CASES, extra=st.integers(0, 1))
 def test_exact_for_every_geometry_and_width(isa: Isa, case: Case, extra: int) -> None:
     assert LOOKUP.matches(case.step, case.tensors, isa)
     check(case, LOOKUP, isa, extra)

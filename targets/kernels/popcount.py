@@ -1,0 +1,115 @@
+"""`PopcountKernel`: dense convolutions of 1- and 2-bit codes in the bits layout.
+
+Fast where a CPU counts the bits of vectors (AVX512-VPOPCNTDQ); exact everywhere, through whatever
+LLVM makes of a vector population count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.geometry import dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, tiles_for
+from mpqdeploy.targets.kernels.popcount_border import Border
+from mpqdeploy.targets.kernels.popcount_inner import (
+    PopcountInner,
+    Terms,
+    pack_words,
+    start_constants,
+)
+from mpqdeploy.targets.layout import Layout, Layouts
+from mpqdeploy.targets.program import Step
+
+REGISTERS = {Isa.VNNI: 16, Isa.AVX2: 6, Isa.PORTABLE: 6}  # operands and table lookups need the rest
+
+
+class PopcountKernel:
+    """Weights and activations of 1 or 2 bits, on every instruction-set level."""
+
+    name = "popcount"
+    version = 1
+
+    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
+        found = dense_operand(step, tensors)
+        if found is None:
+            return False
+        conv, tensor, grid = found
+        narrow = grid.bits <= 2 and conv.weight_grid.bits <= 2
+        # The border of a bipolar layout stands for -1 and is corrected; no other zero point is.
+        return narrow and (not grid.bipolar or stored_zero(tensor, grid) == 1)
+
+    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
+        tiles = tiles_for(dense(step, tensors), isa.lanes, REGISTERS[isa])
+        return [{"rows": t.rows, "columns": t.columns, "vectors": t.vectors} for t in tiles]
+
+    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
+        return Layout(kind="bits", padding=dense(step, tensors).padding)
+
+    def emit(
+        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
+    ) -> Emitted:
+        from tvm.script.ir_builder import IRBuilder
+        from tvm.script.ir_builder import tirx as T
+
+        from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
+
+        found = dense_operand(step, tensors)
+        if found is None:
+            raise ValueError(f"{step.name} is no dense integer convolution")
+        conv, tensor, grid = found
+        geometry, lanes = dense(step, tensors), isa.lanes
+        source = bits_buffer(conv.input, layouts, geometry.padding)
+        tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
+        terms = Terms.of(grid, conv.weight_grid)
+        words = pack_words(conv.weights, conv.weight_grid, lanes)
+        zero = 0 if grid.bipolar else stored_zero(tensor, grid)
+        start = start_constants(conv.weights, conv.weight_grid, grid, zero, lanes)
+        inner = PopcountInner(geometry, terms, tile.vectors, lanes)
+        border = Border(geometry, tensor, conv.weight_grid, words.shape)
+        epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
+        with IRBuilder() as builder, T.prim_func():
+            T.func_name(self.name)
+            buffer = declare("source", source, tensors)
+            epilogue.declare_reads()
+            weights = T.arg("weights", T.buffer(words.shape, str(words.dtype)))
+            starts = T.arg("start", T.buffer(start.shape, "int32"))
+            epilogue.declare_constants()
+            epilogue.declare_writes()
+            epilogue.fill_borders()
+            inner.bind(buffer, weights)
+            border.prepare(weights)
+            store = border.correcting(_finish(starts, terms.scale, lanes, epilogue.store))
+            RegisterNest(geometry, isa, tile, inner).emit(geometry.origin(source.layout), store)
+        return Emitted(
+            func=builder.get(),
+            reads=(source, *epilogue.reads),
+            constants=(words, start, *epilogue.constants),
+            writes=epilogue.writes,
+            scratch_bytes=border.scratch_bytes,
+        )
+
+
+def _finish(starts: Any, scale: int, lanes: int, store: Store) -> Any:
+    """Stores start + scale * counts + correction."""
+    from tvm.script.ir_builder import tirx as T
+
+    def finished(counts: Any, n: Any, y: Any, x: Any, channel: Any, correction: Any) -> None:
+        total = starts[T.ramp(channel, 1, lanes)] + counts * scale
+        store(total if correction is None else total + correction, n, y, x, channel)
+
+    return finished
+
+
+def bits_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
+    """The tensor's bits layout with at least this padding."""
+    for layout in layouts[tensor]:
+        enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
+        if layout.kind == "bits" and enough:
+            return Buffer(tensor=tensor, layout=layout)
+    raise ValueError(f"{tensor} has no bits layout with padding {padding}")
+
+
+POPCOUNT = PopcountKernel()
