@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -192,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(arguments: list[str]) -> int:
+    # Brevitas says so at every import, and nothing here uses it.
+    warnings.filterwarnings("ignore", message="fast_hadamard_transform")
     try:
         code = app(arguments, prog_name="mpqdeploy", standalone_mode=False)
     except UserError as error:

@@ -21,6 +21,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,7 +82,14 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # A run that came to nothing, for want of its data for instance, leaves nothing behind.
+        unused = [path.name for path in self.path.iterdir()] == ["lock"]
+        if unused:
+            self._lock.remove()
         self._lock.release()
+        if unused:
+            with suppress(OSError):  # another process may have come in meanwhile
+                self.path.rmdir()
 
     def claim(self, snapshot: Mapping[str, Any], *, fresh: bool = False) -> None:
         """Bind the folder to a configuration, or check that it is the one it is bound to.

@@ -39,12 +39,26 @@ class RunLock:
                 f"{self._path.parent}: another run (process {holder}) works in this folder.",
                 hint="Wait for it, stop it, or choose another run_dir.",
             ) from error
+        if not self._is_current(stream):  # removed between opening and locking it
+            stream.close()
+            self.acquire()
+            return
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
         self._stream = stream
 
+    def remove(self) -> None:
+        """Take the file away while holding the lock; `release` afterwards."""
+        self._path.unlink(missing_ok=True)
+
     def release(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+    def _is_current(self, stream: IO[str]) -> bool:
+        try:
+            return os.path.samestat(os.fstat(stream.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False

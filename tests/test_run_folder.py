@@ -164,8 +164,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, name: str) -> 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run"), pytest.raises(LockedError, match=r"process [0-9]+"):
         RunFolder(tmp_path / "run").__enter__()
-    with RunFolder(tmp_path / "run"):
-        pass
+    with RunFolder(tmp_path / "run") as run:
+        run.claim({})
+
+
+def test_a_run_that_came_to_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError), RunFolder(tmp_path / "deep" / "run"):
+        raise ConfigError("no such data")
+    assert not (tmp_path / "deep" / "run").exists()
 
 
 def test_the_log_has_a_line_per_event(tmp_path: Path) -> None:
