@@ -25,6 +25,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from mpqdeploy.core import ModelError
 from mpqdeploy.targets.passes.integerize import HANDLERS, unsupported
 from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.passes.reorder import pools_behind_quantizers
 
 QONNX_DOMAIN = "qonnx.custom_op.general"
 OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
@@ -150,6 +151,7 @@ def _clean(model: ModelWrapper) -> ModelWrapper:
     _check_shapes(model, least=0)  # what is not known yet is 0
     model = _apply(model, FoldConstants(exclude_op_types=list(QUANTIZERS)))
     _remove_dead_nodes(model)
+    pools_behind_quantizers(model)
     return _apply(model, RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes())
 
 

@@ -205,6 +205,54 @@ def test_spatial_pad_node_joins_the_convolution() -> None:
     assert anchor.padding == (1, 2, 0, 1)
 
 
+def test_mean_without_a_quantizer_joins_the_linear_layer() -> None:
+    builder = GraphBuilder(12, (1, 3, 6, 5))
+    x = builder.block(builder.quant("x", 8, signed=True), 9)
+    x = builder.node("Flatten", [builder.node("GlobalAveragePool", [x])], 9)
+    program = agrees(builder.model(builder.linear(x, 9, 4)))
+    anchor = program.steps[-1].anchor
+    assert isinstance(anchor, Conv)
+    assert anchor.weights.shape == (4, 6, 5, 9)
+
+
+def test_flat_input_and_shared_weights() -> None:
+    builder = GraphBuilder(13, (2, 12))
+    x = builder.quant("x", 8, signed=True)
+    weights = builder.weights((12, 12), 4)
+    x = builder.node("Gemm", [x, weights], 12, transB=1, alpha=0.5)
+    x = builder.quant(builder.relu(builder.batchnorm(x)), 4)
+    x = builder.node("Gemm", [x, weights, builder.constant(0.5)], 12, transB=1, beta=2.0)
+    agrees(builder.model(x))
+
+
+def test_difference_of_branches() -> None:
+    builder = GraphBuilder(14, (1, 3, 6, 6))
+    x = builder.quant("x", 8, signed=True)
+    y, z = builder.conv(x, 5), builder.conv(x, 5, bits=2)
+    x = builder.quant(builder.node("Sub", [y, builder.relu(z)]), 4, signed=True)
+    agrees(builder.model(builder.conv(x, 4)))
+
+
+def test_channels_padded_to_a_float_that_is_not_zero_there() -> None:
+    builder = GraphBuilder(15, (1, 3, 6, 6))
+    x = builder.quant("x", 4, signed=True)
+    shifted = builder.node("Add", [x, builder.constant(0.7)])
+    pads = builder.constant([0, 1, 0, 0, 0, 2, 0, 0], np.int64)
+    padded = builder.node("Pad", [shifted, pads], 6)
+    x = builder.quant(builder.add(builder.conv(x, 6), padded), 4, signed=True)
+    agrees(builder.model(builder.conv(x, 4)))
+
+
+@pytest.mark.parametrize("bits", [BIPOLAR, 2])
+def test_padded_channels_of_codes_with_a_zero_point(bits: int) -> None:
+    builder = GraphBuilder(16, (1, 3, 6, 6))
+    x = builder.quant("x", bits, **({} if bits == BIPOLAR else {"zero_point": 1.0}))
+    pads = builder.constant([0, 1, 0, 0, 0, 2, 0, 0], np.int64)
+    padded = builder.node("Pad", [x, pads], 6)
+    x = builder.quant(builder.add(builder.conv(x, 6), padded), 4, signed=True)
+    agrees(builder.model(builder.conv(x, 4)))
+
+
 def test_relu_of_a_code_stays_a_code() -> None:
     builder = GraphBuilder(7, (1, 3, 6, 6))
     x = builder.relu(builder.quant("x", 4, signed=True))

@@ -85,6 +85,7 @@ class Value:
     """A tensor of the graph: its ONNX name and shape, and the expression of its real value.
 
     `padding` is spatial zero padding that the next anchor has to apply, and is part of `shape`.
+    `mean_of` is the value whose mean over all pixels this is.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Value:
     coded: Coded | None = None
     padding: Padding = NO_PADDING
     reason: str = ""  # why there is no code, for errors
+    mean_of: Value | None = None
 
     @property
     def channels(self) -> int:

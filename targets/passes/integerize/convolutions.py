@@ -67,20 +67,48 @@ def _fully_connected(
             f"{list(value.shape)}",
             hint="A fully connected layer takes a flat input [N, features].",
         )
+    if value.coded is None and value.mean_of is not None:
+        return _mean_connected(context, node, value, value.mean_of, weights, bias, alpha)
     out = weights.values.shape[0]
     image = Codes(
         values=weights.values.reshape(out, channels, height, width),
         scale=(weights.scale * alpha).reshape(out, channels, height, width),
         grid=weights.grid,
     )
-    where = Window(
+    return _convolution(context, node, value, image, _covering(height, width), bias=bias, flat=True)
+
+
+def _mean_connected(
+    context: Context,
+    node: Node,
+    mean: Value,
+    image: Value,
+    weights: Codes,
+    bias: NDArray[np.generic] | None,
+    alpha: float,
+) -> Value:
+    """A mean that no quantizer rounds is no code; every pixel gets the weights of the mean."""
+    _, height, width, channels = image.group.shape
+    shape = (weights.values.shape[0], channels, height, width)
+    spread = Codes(
+        values=np.broadcast_to(weights.values[:, :, None, None], shape),
+        scale=np.broadcast_to((weights.scale * alpha / (height * width))[:, :, None, None], shape),
+        grid=weights.grid,
+    )
+    where = _covering(height, width)
+    result = _convolution(context, node, image, spread, where, bias=bias, flat=True)
+    result.group.add_sources(mean.group.sources)
+    return result
+
+
+def _covering(height: int, width: int) -> Window:
+    return Window(
         kernel=(height, width),
         stride=(1, 1),
         dilation=(1, 1),
         padding=(0, 0, 0, 0),
         output=(1, 1),
     )
-    return _convolution(context, node, value, image, where, bias=bias, flat=True)
 
 
 def weight_codes(context: Context, node: Node) -> Codes:

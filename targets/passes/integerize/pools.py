@@ -92,6 +92,7 @@ def _everything(node: Node, value: Value) -> Window:
 def _average(context: Context, node: Node, value: Value, where: Window) -> Value:
     group, coded = _pool(context, node, value, where, "sum")
     area = where.kernel[0] * where.kernel[1]
+    whole = where.kernel == value.group.shape[1:3] and not any(where.padding)
     bound = area * largest(coded.grid, coded.zero_point)
     if bound > INT32_MAX:
         raise node.error(f"its sum may reach {bound}, past the range of int32")
@@ -101,6 +102,7 @@ def _average(context: Context, node: Node, value: Value, where: Window) -> Value
         group=group,
         expr=affine(Acc(), coded.scale / area),
         reason=f"'{node.name}' averages codes without quantizing the mean",
+        mean_of=value if whole else None,
     )
 
 
