@@ -17,6 +17,7 @@ from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.program import Port
 
 Arrays = dict[str, NDArray[np.float32]]
+ALIGNMENT = 64  # bytes; TVM's kAllocAlignment
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +61,7 @@ class Library:
         """
         results = self._machine["main"](*self._tensors(inputs))
         return {
-            port.name: result.numpy().reshape(port.shape)
+            port.name: np.array(np.from_dlpack(result)).reshape(port.shape)
             for port, result in zip(self.outputs, results, strict=True)
         }
 
@@ -85,8 +86,6 @@ class Library:
         }
 
     def _tensors(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
-        import tvm
-
         unknown = set(inputs) - {port.name for port in self.inputs}
         if unknown:
             raise ModelError(
@@ -104,8 +103,23 @@ class Library:
                     f"the model takes {list(port.shape)}.",
                 )
             image = array if array.ndim == 4 else array.reshape(*array.shape, 1, 1)
-            tensors.append(tvm.runtime.tensor(np.ascontiguousarray(image)))
+            tensors.append(_aligned(image))
         return tensors
+
+
+def _aligned(array: NDArray[np.float32]) -> Any:
+    """A TVM tensor over a copy of `array` at the alignment that compiled code counts on.
+
+    Several times faster than `tvm.runtime.tensor`, which matters for networks of a few
+    microseconds.
+    """
+    import tvm_ffi
+
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy = raw[start : start + array.nbytes].view(np.float32).reshape(array.shape)
+    copy[...] = array
+    return tvm_ffi.from_dlpack(copy)
 
 
 def _port(data: Mapping[str, Any]) -> Port:
