@@ -11,8 +11,18 @@ from mpqdeploy.targets.kernels.depthwise import Depthwise
 from mpqdeploy.targets.kernels.direct import Direct
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS
 from mpqdeploy.targets.kernels.elementwise import Elementwise
+from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.pool import Pooling
+from mpqdeploy.targets.kernels.popcount import POPCOUNT
 
-KERNELS: tuple[Kernel, ...] = (*DOT_KERNELS, Depthwise(), Direct(), Pooling(), Elementwise())
+KERNELS: tuple[Kernel, ...] = (
+    *DOT_KERNELS,
+    LOOKUP,
+    POPCOUNT,
+    Depthwise(),
+    Direct(),
+    Pooling(),
+    Elementwise(),
+)
 
 __all__ = ["KERNELS", "Kernel"]
