@@ -27,35 +27,36 @@ def measure(timer: Timer, protocol: Protocol, fingerprint: Fingerprint) -> Laten
     done. On a machine that stays unquiet the samples run out first: the record's interval then is
     as wide as it was measured, and `quiet(record)` is false.
     """
-    return measure_in_turn({"": timer}, protocol, fingerprint)[""]
+    return measure_together({"": timer}, protocol, fingerprint)[""]
 
 
-def measure_in_turn(
+def measure_together(
     timers: Mapping[str, Timer],
     protocol: Protocol,
     fingerprint: Fingerprint,
     *,
     rounds: int = MOST_ROUNDS,
 ) -> dict[str, LatencyRecord]:
-    """`measure` for things to be compared: one sample of each in turn, round after round.
+    """`measure` for things to be compared: one sample of each in turn, A B C, A B C, ...
 
     What disturbs the machine for a while, a busy sibling core above all, then falls on all of
-    them alike, and their order stays right. `rounds` bounds the sampling of what stays unquiet.
+    them alike, and their order stays right. As long as one is unquiet, all are sampled on;
+    `rounds` bounds that.
     """
     inner = {name: repeats(timer, protocol) for name, timer in timers.items()}
     samples: dict[str, list[float]] = {name: [] for name in timers}
     records: dict[str, LatencyRecord] = {}
-    unquiet = tuple(timers)
     for _ in range(rounds):
         for _ in range(protocol.samples):
-            for name in unquiet:
-                samples[name] += timers[name](inner[name], 1)
-        for name in unquiet:
+            for name, timer in timers.items():
+                samples[name] += timer(inner[name], 1)
+        for name in timers:
             done = replace(protocol, inner=inner[name], samples=len(samples[name]))
             records[name] = LatencyRecord(
                 samples_us=tuple(samples[name]), protocol=done, fingerprint=fingerprint
             )
-        unquiet = tuple(name for name in unquiet if not quiet(records[name]))
+        if all(quiet(record) for record in records.values()):
+            break
     return records
 
 

@@ -15,7 +15,7 @@ from mpqdeploy.targets.candidates import Candidate, Layer
 from mpqdeploy.targets.devices import Device
 from mpqdeploy.targets.kernels.base import Emitted
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
-from mpqdeploy.targets.measure import Timer, device_timer, measure_in_turn
+from mpqdeploy.targets.measure import Timer, device_timer, measure_together
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.synthesize import random_buffer
 from mpqdeploy.targets.target import Target
@@ -74,7 +74,7 @@ class Trial:
         ]
         kept = self._drop([*kept, *self._enter(rest, folder / "rest")], HOPELESS)
         timers = {entrant.choice.digest: entrant.timer for entrant in kept}
-        records = measure_in_turn(timers, self._protocol, self._device.fingerprint)
+        records = measure_together(timers, self._protocol, self._device.fingerprint)
         for entrant in kept:
             self._store.put(entrant.choice.key, records[entrant.choice.digest])
 
@@ -103,7 +103,7 @@ class Trial:
                 timers[choice.digest] = device_timer(self._device, module, name, arguments)
                 owners[choice.digest] = built.layer, choice
         short = replace(self._protocol, samples=min(SKETCH, self._protocol.samples))
-        sketches = measure_in_turn(timers, short, self._device.fingerprint, rounds=1)
+        sketches = measure_together(timers, short, self._device.fingerprint, rounds=1)
         return [
             _Entrant(layer=layer, choice=choice, timer=timers[digest], sketch=sketches[digest])
             for digest, (layer, choice) in owners.items()

@@ -17,10 +17,9 @@ from mpqdeploy.nn import build_quantized, calibrate
 from mpqdeploy.nn.training import seed_everything
 from mpqdeploy.results import Round
 from mpqdeploy.steps.context import Context
-from mpqdeploy.targets.compare import measure_together
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.library import Library
-from mpqdeploy.targets.measure import call_timer
+from mpqdeploy.targets.measure import call_timer, measure_together
 
 if TYPE_CHECKING:
     from torch import nn

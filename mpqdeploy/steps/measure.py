@@ -11,9 +11,8 @@ from mpqdeploy.run_folder import Done
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.deploy import LIBRARY, policy_of
 from mpqdeploy.steps.rivals import FLOAT, INT8, bound
-from mpqdeploy.targets.compare import measure_together
 from mpqdeploy.targets.library import Library
-from mpqdeploy.targets.measure import call_timer
+from mpqdeploy.targets.measure import call_timer, measure_together
 
 ONNXRUNTIME, COMPILED = "onnxruntime", "mpqdeploy"
 SEARCHED = "searched"

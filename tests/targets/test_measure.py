@@ -12,7 +12,7 @@ from mpqdeploy.targets.measure import (
     MOST_ROUNDS,
     call_timer,
     measure,
-    measure_in_turn,
+    measure_together,
     quiet,
     repeats,
 )
@@ -95,16 +95,17 @@ def test_things_measured_in_turn_share_a_disturbance() -> None:
             return [sample * slow for sample in super().__call__(inner, samples)]
 
     clocks = {name: Shared(us) for name, us in (("a", 2000.0), ("b", 2200.0), ("c", 2100.0))}
-    records = measure_in_turn(clocks, Protocol(samples=25), HERE)
+    records = measure_together(clocks, Protocol(samples=25), HERE)
     assert sorted(records, key=lambda name: records[name].median_us) == ["a", "c", "b"]
     assert {record.protocol.samples for record in records.values()} == {MOST_ROUNDS * 25}
 
 
-def test_only_what_is_unquiet_is_sampled_more() -> None:
+def test_one_that_is_unquiet_has_all_sampled_on() -> None:
     clocks = {"calm": Clock(2000.0), "wild": Clock(2000.0, noise=3.0)}
-    records = measure_in_turn(clocks, Protocol(samples=10), HERE)
-    assert records["calm"].protocol.samples == 10
-    assert records["wild"].protocol.samples == MOST_ROUNDS * 10
+    records = measure_together(clocks, Protocol(samples=10), HERE)
+    assert {record.protocol.samples for record in records.values()} == {MOST_ROUNDS * 10}
+    few = measure_together(clocks, Protocol(samples=10), HERE, rounds=1)
+    assert {record.protocol.samples for record in few.values()} == {10}
 
 
 def test_a_call_is_timed_by_the_clock() -> None:
