@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mpqdeploy.core import DataError
-from mpqdeploy.nn.functional import SMALLEST_SCALE, quantize_act
+from mpqdeploy.nn.functional import SMALLEST_SCALE
 from mpqdeploy.nn.quantizers import ActQuant
 from mpqdeploy.nn.transfer import act_quantizers
 
@@ -60,12 +60,9 @@ def _subsample(x: Tensor) -> Tensor:
 
 
 def _best_scale(x: Tensor, quantizer: ActQuant) -> Tensor:
-    largest = x.abs().max().clamp_min(SMALLEST_SCALE * quantizer.high / LEAST_FRACTION)
+    largest = x.abs().max().clamp_min(SMALLEST_SCALE * quantizer.codes.high / LEAST_FRACTION)
     steps = torch.linspace(0, 1, STEPS, dtype=x.dtype, device=x.device)
-    scales = largest * LEAST_FRACTION ** (1 - steps) / quantizer.high
-    errors = torch.stack([(_quantized(x, scale, quantizer) - x).square().sum() for scale in scales])
+    scales = largest * LEAST_FRACTION ** (1 - steps) / quantizer.codes.high
+    codes = quantizer.codes
+    errors = torch.stack([(codes.quantize(x, scale) - x).square().sum() for scale in scales])
     return scales[errors.argmin()]
-
-
-def _quantized(x: Tensor, scale: Tensor, quantizer: ActQuant) -> Tensor:
-    return quantize_act(x, scale, low=quantizer.low, high=quantizer.high, bipolar=quantizer.bipolar)

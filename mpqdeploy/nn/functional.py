@@ -6,6 +6,8 @@ costs a pass over memory, and a saved tensor, per op.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,37 +15,89 @@ from torch import Tensor
 from torch.autograd import Function
 
 SMALLEST_SCALE = 1e-8  # keeps x / scale finite where a channel or an activation is all zero
+CHUNK = 1 << 16  # elements that a mixture works on at a time: a few such buffers fit a core's cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codes:
+    """The integers low..high, or only -1 and +1 where `bipolar` (low = -1 and high = 1)."""
+
+    low: int
+    high: int
+    bipolar: bool = False
+
+    def quantize(self, x: Tensor, scale: Tensor) -> Tensor:
+        """`scale * clip(round(x / scale), low, high)`, or `scale * sign(x)` where bipolar."""
+        if self.bipolar:
+            return torch.where(x >= 0, scale, -scale)
+        return (x / scale).round_().clamp_(self.low, self.high).mul_(scale)
+
+    def passed(self, grad: Tensor, x: Tensor, scale: float) -> Tensor:
+        """`grad` where low < x / scale < high, else 0, in one pass over memory."""
+        low, high = self.low * scale, self.high * scale
+        result: Tensor = torch.ops.aten.hardtanh_backward(grad, x, low, high)
+        return result
+
+    def gain(self, x: Tensor) -> float:
+        """LSQ's factor 1/sqrt(features * high) with the features of one sample [F]."""
+        features = x[0].numel() if x.dim() > 1 else x.numel()
+        return float((features * self.high) ** -0.5)
 
 
 class _QuantizeAct(Function):
-    """`scale * clip(round(x / scale), low, high)`, or `scale * sign(x)` where `bipolar`."""
-
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, bipolar: bool, gain: float
-    ) -> Tensor:
-        if bipolar:
-            y = torch.where(x >= 0, scale, -scale)
-        else:
-            y = (x / scale).round_().clamp_(low, high).mul_(scale)
+    def forward(ctx: Any, x: Tensor, scale: Tensor, codes: Codes) -> Tensor:
+        y = codes.quantize(x, scale)
         ctx.save_for_backward(x, y, scale)
-        ctx.low, ctx.high, ctx.gain = low, high, gain
+        ctx.codes = codes
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
         x, y, scale = ctx.saved_tensors
-        step = float(scale)
-        # Gradient passes where low < x / scale < high, in one pass over memory.
-        grad_x = torch.ops.aten.hardtanh_backward(grad, x, ctx.low * step, ctx.high * step)
+        grad = _laid_out_as(x, grads[0])
+        grad_x = ctx.codes.passed(grad, x, float(scale))
         grad_scale = None
         if ctx.needs_input_grad[1]:
             # d y / d scale is code - x / scale inside the range and code outside it.
-            total = torch.dot(grad.reshape(-1), y.reshape(-1))
-            total = total - torch.dot(grad_x.reshape(-1), x.reshape(-1))
-            grad_scale = (total * (ctx.gain / step)).reshape(scale.shape)
-        return grad_x, grad_scale, None, None, None, None
+            total = torch.dot(_flat(grad), _flat(y)) - torch.dot(_flat(grad_x), _flat(x))
+            grad_scale = total / scale * ctx.codes.gain(x)
+        return grad_x, grad_scale, None
+
+
+class _MixActs(Function):
+    """sum_n chances[n] * (x on grid n), chunk by chunk; only `x` is saved."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scales: Tensor, chances: Tensor, grids: Sequence[Codes]
+    ) -> Tensor:
+        ctx.save_for_backward(x, scales, chances)
+        ctx.grids = grids
+        y = torch.zeros_like(x)
+        weights = chances.tolist()
+        for part_x, part_y in zip(_chunks(x), _chunks(y), strict=True):
+            for codes, scale, weight in zip(grids, scales, weights, strict=True):
+                part_y.add_(codes.quantize(part_x, scale), alpha=weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, scales, chances = ctx.saved_tensors
+        grad = _laid_out_as(x, grads[0])
+        grad_x = torch.zeros_like(x)
+        weights, steps = chances.tolist(), scales.tolist()
+        along_code = torch.zeros_like(scales)  # <grad, x on grid n>
+        along_x = torch.zeros_like(scales)  # <grad, x> inside the range of grid n
+        parts = zip(_chunks(x), _chunks(grad), _chunks(grad_x), strict=True)
+        for part_x, part, part_out in parts:
+            for n, codes in enumerate(ctx.grids):
+                passed = codes.passed(part, part_x, steps[n])
+                part_out.add_(passed, alpha=weights[n])
+                along_code[n] += torch.dot(part, codes.quantize(part_x, scales[n]))
+                along_x[n] += torch.dot(passed, part_x)
+        gains = scales.new_tensor([codes.gain(x) for codes in ctx.grids])
+        return grad_x, chances * gains * (along_code - along_x) / scales, along_code, None
 
 
 class _QuantizeWeight(Function):
@@ -72,18 +126,19 @@ class _BinarizeWeight(Function):
         return grads[0] * (weight.abs() <= 1), None
 
 
-def quantize_act(x: Tensor, scale: Tensor, *, low: int, high: int, bipolar: bool = False) -> Tensor:
+def quantize_act(x: Tensor, scale: Tensor, codes: Codes) -> Tensor:
     """Quantize activations of any shape with one learned `scale` (0-dim).
 
-    The scale's gradient is LSQ's, times 1/sqrt(features * high) with the features of one sample, so
-    that a scale moves about as fast, relative to its size, as a weight does [F]. Half-precision
-    inputs are computed in float32: 8-bit codes times a scale do not fit bfloat16.
+    The scale's gradient is LSQ's, so that a scale moves about as fast, relative to its size, as a
+    weight does [F].
     """
-    if x.dtype in (torch.bfloat16, torch.float16):
-        x = x.float()
-    features = x[0].numel() if x.dim() > 1 else x.numel()
-    gain = (features * high) ** -0.5
-    result: Tensor = _QuantizeAct.apply(x, scale, low, high, bipolar, gain)  # type: ignore[no-untyped-call]
+    result: Tensor = _QuantizeAct.apply(_single(x), scale, codes)  # type: ignore[no-untyped-call]
+    return result
+
+
+def mix_acts(x: Tensor, scales: Tensor, chances: Tensor, grids: Sequence[Codes]) -> Tensor:
+    """sum_n chances[n] * quantize_act(x, scales[n], grids[n]); `scales`, `chances`: shape `[N]`."""
+    result: Tensor = _MixActs.apply(_single(x), scales, chances, grids)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -97,3 +152,32 @@ def binarize_weight(weight: Tensor, scale: Tensor) -> Tensor:
     """Weights to `scale` times -1 or +1, 0 counting as +1; `scale` takes no gradient."""
     result: Tensor = _BinarizeWeight.apply(weight, scale)  # type: ignore[no-untyped-call]
     return result
+
+
+def _single(x: Tensor) -> Tensor:
+    """Half precision becomes float32: 8-bit codes times a scale do not fit bfloat16.
+
+    The result is dense, so that the rules above may walk through memory.
+    """
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return x if _is_channels_last(x) else x.contiguous()
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _laid_out_as(x: Tensor, other: Tensor) -> Tensor:
+    last = _is_channels_last(x)
+    return other.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """All elements in the order of memory, without a copy."""
+    if x.is_contiguous():
+        return x.view(-1)
+    return x.permute(0, 2, 3, 1).view(-1)
+
+
+def _chunks(x: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(_flat(x), CHUNK)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from mpqdeploy.nn.functional import (
     SMALLEST_SCALE,
+    Codes,
     binarize_weight,
     quantize_act,
     quantize_weight,
@@ -112,10 +113,8 @@ class ActQuant(_TensorQuant):
     def __init__(self, bits: int, signed: bool) -> None:
         super().__init__(bits)
         self.signed = signed
-        self.bipolar = signed and bits == 1
-        self.low = -(2 ** (bits - 1)) if signed else 0
-        self.high = 1 if self.bipolar else 2 ** (bits - int(signed)) - 1
-        self.scale = nn.Parameter(torch.tensor(INITIAL_RANGE / self.high))
+        self.codes = _act_codes(bits, signed)
+        self.scale = nn.Parameter(torch.tensor(INITIAL_RANGE / self.codes.high))
         self.observer: Callable[[Tensor], None] | None = None
 
     def quantize(self, x: Tensor) -> Tensor:
@@ -123,9 +122,7 @@ class ActQuant(_TensorQuant):
         if self.observer is not None:
             self.observer(x.detach())
             return x
-        return quantize_act(
-            x, self.positive_scale(), low=self.low, high=self.high, bipolar=self.bipolar
-        )
+        return quantize_act(x, self.positive_scale(), self.codes)
 
     def positive_scale(self) -> Tensor:
         """The scale, shape `[]`, kept above zero whatever step an optimizer took."""
@@ -133,6 +130,14 @@ class ActQuant(_TensorQuant):
 
     def forward(self, x: Tensor) -> QuantTuple:
         return self.quantize(x), self.positive_scale(), self.zero_point, self.bit_width
+
+
+def _act_codes(bits: int, signed: bool) -> Codes:
+    if not signed:
+        return Codes(low=0, high=(1 << bits) - 1)
+    if bits == 1:
+        return Codes(low=-1, high=1, bipolar=True)
+    return Codes(low=-(1 << (bits - 1)), high=(1 << (bits - 1)) - 1)
 
 
 class _CountingHandler(BrevitasActQuantProxyHandler):  # type: ignore[misc]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpqdeploy.core import Precision
+from mpqdeploy.nn.functional import mix_acts
 from mpqdeploy.nn.layers import Site, SiteConv2d
 from mpqdeploy.nn.quantizers import ActQuant, WeightStats, quantized_weight
 
@@ -91,8 +92,7 @@ class SearchLayer(nn.Module):
         if self.mode == "joint":
             return self._joint(x, weights)
         weight_p, act_p = (torch.softmax(logits, 0) for logits in self.logits)
-        acts = [self._act(n, x) for n in range(len(self.act_bits))]
-        return self._product(_mix(acts, act_p), _mix(weights, weight_p), self.bias)
+        return self._product(self._mixed_acts(x, act_p), _mix(weights, weight_p), self.bias)
 
     def _joint(self, x: Tensor, weights: list[Tensor]) -> Tensor:
         p = torch.softmax(self.logits[0], 0)
@@ -107,6 +107,16 @@ class SearchLayer(nn.Module):
     def _act(self, index: int, x: Tensor) -> Tensor:
         quantized: Tensor = self.acts[index].quantize(x)  # type: ignore[operator]
         return quantized
+
+    def _mixed_acts(self, x: Tensor, chances: Tensor) -> Tensor:
+        quantizers = [act for act in self.acts if isinstance(act, ActQuant)]
+        for quantizer in quantizers:
+            if quantizer.observer is not None:
+                quantizer.observer(x.detach())
+        if any(quantizer.observer is not None for quantizer in quantizers):
+            return x
+        scales = torch.stack([quantizer.positive_scale() for quantizer in quantizers])
+        return mix_acts(x, scales, chances, [quantizer.codes for quantizer in quantizers])
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self._conv is None:

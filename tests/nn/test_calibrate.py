@@ -59,7 +59,7 @@ def test_only_the_named_quantizers_change():
     changed = {
         key
         for key, q in act_quantizers(net).items()
-        if q.scale.item() != pytest.approx(4.0 / q.high)
+        if q.scale.item() != pytest.approx(4.0 / q.codes.high)
     }
     assert changed == {("conv2", 4)}
 

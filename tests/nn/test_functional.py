@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpqdeploy.nn.functional import binarize_weight, quantize_act, quantize_weight
+from mpqdeploy.nn.functional import Codes, binarize_weight, mix_acts, quantize_act, quantize_weight
 
 
 def lsq_scale_gradient(x, scale, low, high):
@@ -22,7 +22,7 @@ def test_activation_codes_and_both_gradients(low, high):
     x.requires_grad_(True)
     upstream = torch.randn(x.shape, generator=generator, dtype=torch.float64)
 
-    y = quantize_act(x, scale, low=low, high=high)
+    y = quantize_act(x, scale, Codes(low=low, high=high))
     (y * upstream).sum().backward()
 
     values, step, flow = x.detach().numpy(), scale.item(), upstream.numpy()
@@ -39,7 +39,7 @@ def test_activation_codes_and_both_gradients(low, high):
 def test_bipolar_activation_counts_zero_as_plus_one():
     x = torch.tensor([[-3.0, -0.1, 0.0, 0.2, 5.0]], requires_grad=True)
     scale = torch.tensor(0.5, requires_grad=True)
-    y = quantize_act(x, scale, low=-1, high=1, bipolar=True)
+    y = quantize_act(x, scale, Codes(low=-1, high=1, bipolar=True))
     y.sum().backward()
     assert y.tolist() == [[-0.5, -0.5, 0.5, 0.5, 0.5]]
     assert x.grad.tolist() == [[0, 1, 1, 1, 0]]
@@ -50,7 +50,7 @@ def test_half_precision_is_computed_in_float32():
     results = []
     for values in (x, x.float()):
         scale = torch.tensor(1 / 255, requires_grad=True)
-        y = quantize_act(values, scale, low=0, high=255)
+        y = quantize_act(values, scale, Codes(low=0, high=255))
         y.sum().backward()
         results.append((y, scale.grad))
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
@@ -75,3 +75,26 @@ def test_binary_weights_stop_the_gradient_outside_one():
     y.sum().backward()
     assert y.tolist() == [[-0.25, -0.25, 0.25, 0.25, 0.25]]
     assert weight.grad.tolist() == [[0, 1, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 4), (2, 24, 40, 40)], ids=["small", "chunks"])
+def test_a_mixture_is_the_sum_of_its_terms(shape, layout):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64) * 2
+    x = x.to(memory_format=layout).requires_grad_(True)
+    grids = [Codes(low=0, high=255), Codes(low=-2, high=1), Codes(low=-1, high=1, bipolar=True)]
+    scales = torch.tensor([0.01, 1.3, 0.7], dtype=torch.float64, requires_grad=True)
+    chances = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(shape, generator=generator, dtype=torch.float64)  # of either layout
+    terms = sum(
+        chance * quantize_act(x, scale, codes)
+        for chance, scale, codes in zip(chances, scales, grids, strict=True)
+    )
+    mixture = mix_acts(x, scales, chances, grids)
+    inputs = [x, scales, chances]
+    torch.testing.assert_close(mixture, terms)
+    torch.testing.assert_close(
+        torch.autograd.grad((mixture * upstream).sum(), inputs),
+        torch.autograd.grad((terms * upstream).sum(), inputs),
+    )

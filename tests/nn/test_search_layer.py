@@ -20,7 +20,7 @@ def make(site, candidates=SIX, mode="joint", seed=0):
         for logits in layer.logits:
             logits.copy_(torch.randn(logits.shape, generator=generator))
         for act in layer.acts:
-            act.scale.copy_(2 / act.high)
+            act.scale.copy_(2 / act.codes.high)
     return layer
 
 

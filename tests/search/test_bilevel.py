@@ -104,7 +104,7 @@ def test_scale_clip_follows_every_weight_step_and_spares_pinned_sites() -> None:
     bilevel = make("joint")
     with torch.no_grad():
         for layer in bilevel.layers.values():
-            layer.weight.view(-1)[0] = 10.0
+            layer.weight[(0,) * layer.weight.ndim] = 10.0
     bilevel.weight_step(*batch(), rate=1e-6)
     assert float(bilevel.layers["conv3"].weight.abs().max()) < 5.0
     assert float(bilevel.layers["conv1"].weight.abs().max()) > 9.0
