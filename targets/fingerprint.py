@@ -70,15 +70,14 @@ def cpu_model() -> str:
 def host_fingerprint() -> Fingerprint:
     """This machine and its TVM.
 
-    `cores` counts the processors that this process may run on.
+    `cores` counts the machine's processors, also those that this process may not run on: a profile
+    under `taskset` finds what one without it stored.
     """
     flags = cpu_flags()
     return Fingerprint(
         cpu=cpu_model(),
         features=tuple(flag for flag in RELEVANT if flag in flags),
-        cores=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        cores=os.cpu_count() or 1,
         tvm=_tvm_version(),
         system=f"{platform.system()} {platform.machine()}",
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -53,3 +54,12 @@ def test_hash_is_stable_and_tells_machines_apart() -> None:
     assert len(short_hash(here)) == 12
     others = [replace(here, tvm="0"), replace(here, cpu="x"), replace(here, features=("x",))]
     assert len({short_hash(machine) for machine in (here, *others)}) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system sets no affinity")
+def test_affinity_does_not_change_the_machine() -> None:
+    from mpqdeploy.targets.devices import pinned
+
+    before = host_fingerprint()
+    with pinned(1):
+        assert host_fingerprint() == before

@@ -132,6 +132,20 @@ def test_threads_of_the_record_are_the_targets(store: RecordStore) -> None:
     assert (record.protocol.threads, record.protocol.batch) == (HOST.threads, 1)
 
 
+def test_registered_kernels_are_compiled_and_timed(store: RecordStore) -> None:
+    from mpqdeploy.targets.kernels import KERNELS
+
+    precision = Precision.parse("1/2")
+    table = profile(SITES[1:2], (precision,), HOST, store, protocol=FAST)
+    choices = candidates(SMALL, precision, HOST, MACHINE)
+    winner = best(store, SMALL, precision, HOST)
+    assert winner is not None
+    assert winner[0] in {kernel.name for kernel in KERNELS}
+    timed = {entry.kernel for entry in store.entries(HOST.key, MACHINE).values()}
+    assert timed == {choice.kernel.name for choice in choices}
+    assert table.cost("a", precision) > 0
+
+
 WARM = """
 import sys
 from tests.targets.test_profile import FAST, HOST, NARROW, SITES

@@ -5,7 +5,15 @@ import pytest
 from mpqdeploy.core import Precision, TargetError
 from mpqdeploy.targets import target as module
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.target import NAMED, REQUIRED, Target, host, load_target
+from mpqdeploy.targets.target import (
+    DEFAULT_PRECISIONS,
+    NAMED,
+    REQUIRED,
+    Target,
+    capabilities,
+    host,
+    load_target,
+)
 
 
 def with_flags(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
@@ -83,3 +91,11 @@ def test_key_differs_with_what_changes_the_code() -> None:
 def test_default_precisions() -> None:
     assert [str(p) for p in host().precisions] == ["8/8", "4/8", "4/4", "2/2", "1/2", "1/1"]
     assert Precision.parse("1/1") in host().precisions
+
+
+@pytest.mark.parametrize("name", list(NAMED))
+def test_every_default_precision_has_a_kernel_on_every_target(name: str) -> None:
+    table = capabilities(load_target(name))
+    assert list(table) == list(DEFAULT_PRECISIONS)
+    assert all(table.values())
+    assert len(table[Precision.parse("1/1")]) > len(table[Precision.parse("8/8")])
