@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from mpqdeploy.core.agreement import Certificate, LayerAgreement, compare_predictions
 from mpqdeploy.export.executors import (
     Floats,
+    QonnxExecutor,
     load_model,
     onnxruntime_layers,
     onnxruntime_session,
-    qonnx_logits,
     qonnx_reference,
     torch_layers,
 )
@@ -74,8 +74,7 @@ def default_predictors(
     qonnx: Path, *, net: Any = None, standard: Path | None = None
 ) -> dict[str, Predictor]:
     """Predictors of the executors that this package has, by the names that `certify` uses."""
-    proto = load_model(qonnx)
-    predictors: dict[str, Predictor] = {REFERENCE: lambda images: qonnx_logits(proto, images)}
+    predictors: dict[str, Predictor] = {REFERENCE: QonnxExecutor(qonnx).logits}
     if net is not None:
         predictors["torch"] = lambda images: torch_logits(net, images)
     if standard is not None:

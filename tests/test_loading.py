@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,9 +15,8 @@ import pytest
 import mpqdeploy
 from mpqdeploy.core import BundleError, ModelError, Preprocessing, TargetError
 from mpqdeploy.export.bundle import write_bundle
-from mpqdeploy.export.describe import describe
 from mpqdeploy.export.executors import qonnx_logits
-from mpqdeploy.export.manifest import Requirements
+from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
 from mpqdeploy.export.standard import to_standard_onnx
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.target import load_target
@@ -38,12 +38,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits_like(qonnx)
     to_standard_onnx(qonnx, standard)
     compile_qonnx(qonnx, load_target("host"), library)
-    manifest = describe(
-        qonnx,
+    entry = TensorInfo(name="input", shape=(1, 3, 8, 8), layout="NCHW", preprocessing=PREPROCESSING)
+    manifest = Manifest(
         name="tiny",
+        inputs=(entry,),
+        outputs=(TensorInfo(name="logits", shape=(1, 5), layout="NC", classes=tuple("abcde")),),
         requirements=_requirements(),
-        preprocessing=PREPROCESSING,
-        classes=("a", "b", "c", "d", "e"),
+        versions={},
     )
     write_bundle(work / "bundle", manifest, qonnx=qonnx, standard=standard, library=library)
     return work / "bundle"
@@ -138,6 +139,7 @@ def test_another_machine_s_bundle_is_refused(
         mpqdeploy.load(tmp_path / "other")
 
 
+_NO_SOURCES = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info", "__pycache__")
 _FILES = {"qonnx": "model.qonnx.onnx", "standard": "model.onnx", "library": "model.so"}
 
 _ISOLATED = """
@@ -183,7 +185,8 @@ def test_runs_with_torch_and_onnx_blocked(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_runs_in_an_environment_without_torch(folder: Path, tmp_path: Path) -> None:
     """A fresh environment with the package's base dependencies alone."""
-    root = Path(__file__).parents[1]
+    root = tmp_path / "source"  # pip would leave its build folder in the checkout
+    shutil.copytree(Path(__file__).parents[1], root, ignore=_NO_SOURCES)
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"

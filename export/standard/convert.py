@@ -14,6 +14,7 @@ from onnx import shape_inference, version_converter
 
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.files import replacing
+from mpqdeploy.export.cleaning import clean_qonnx
 from mpqdeploy.export.executors import load_model
 from mpqdeploy.export.quantizer import Arrays, initializers, is_quantizer, read_quantizer
 from mpqdeploy.export.standard.activations import emit_activation
@@ -30,12 +31,12 @@ def to_standard_onnx(model: Path | onnx.ModelProto, path: Path) -> None:
 
     Weights take 1, 2, 4 or 8 bits (3 bits are stored in 4, 5 to 7 in 8); every activation has the
     codes that QONNX defines. Inputs, outputs, tensor names and batch size stay. Raises `ModelError`
-    naming the node that no standard operator expresses.
+    naming the node that no standard operator expresses, or for a file that is not QONNX.
     """
     original = load_model(model)
     for node in original.graph.node:
         _check_known(node)
-    source = _upgraded(original)
+    source = _upgraded(clean_qonnx(original))
     with replacing(path) as temporary:
         onnx.save(convert(source), temporary)
 

@@ -103,3 +103,38 @@ def test_file_that_is_cut_short(tmp_path: Path, qonnx_file: Path, size: int) -> 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx does not exist"):
         to_standard_onnx(tmp_path / "none.onnx", tmp_path / "m.onnx")
+
+
+def test_a_float_file_is_not_qonnx(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"], "relu")]
+    with pytest.raises(ModelError, match="not a QONNX model"):
+        to_standard_onnx(model(nodes, [], (1, 3), "y", (1, 3)), tmp_path / "m.onnx")
+
+
+def test_a_file_that_nobody_cleaned(tmp_path: Path) -> None:
+    """Constants as nodes, an open batch, Brevitas' former domain, no names and no shapes."""
+    tensors: list[onnx.TensorProto] = []
+    weights = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    tensors.append(onnx.numpy_helper.from_array(weights, "w"))
+    quants = [
+        quant_node("xq", "x", tensors, scale=0.1),
+        quant_node("wq", "wt", tensors, scale=0.2, bits=4),
+    ]
+    constants = [helper.make_node("Constant", [], [t.name], value=t) for t in tensors]
+    for node in quants:
+        node.domain, node.name = "onnx.brevitas", ""
+    nodes = [
+        *constants,
+        helper.make_node("Transpose", ["w"], ["wt"]),
+        *quants,
+        helper.make_node("MatMul", ["xq", "wq"], ["y"]),
+    ]
+    raw = model(nodes, [], (1, 3), "y", (1, 4))
+    raw.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    raw.opset_import[1].domain = "onnx.brevitas"
+    to_standard_onnx(raw, tmp_path / "m.onnx")
+    x = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
+    found = onnxruntime_logits(tmp_path / "m.onnx", x)
+    np.testing.assert_allclose(found, qonnx_logits(raw, x), rtol=1e-5, atol=1e-6)
+    codes = np.clip(np.round(weights.T / np.float32(0.2)), -8, 7) * np.float32(0.2)
+    np.testing.assert_allclose(found, np.round(x / 0.1) * 0.1 @ codes, rtol=1e-4, atol=1e-5)
