@@ -1,4 +1,4 @@
-"""BP-NAS: barrier-penalty search for mixed precision (spec: arXiv 2007.10026).
+"""BP-NAS: barrier-penalty search for mixed precision (arXiv 2007.10026).
 
 One supernet, logits per site, two alternating steps; the budgets enter the logits' loss as soft
 barriers, so that one search ends inside them [A]. What the paper leaves open is ours [o] and
