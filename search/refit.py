@@ -88,14 +88,20 @@ def uncorrected(table: CostTable) -> CostTable:
 
 
 def refit(
-    table: CostTable, budget: Budget, rounds: Sequence[Round], *, least: float | None = None
+    table: CostTable,
+    budget: Budget,
+    rounds: Sequence[Round],
+    *,
+    least: float | None = None,
+    misses: int | None = None,
 ) -> Refit:
     """Fit all rounds so far; `budget` is the user's, never an already tightened one.
 
     `least`: S of the cheapest network. The new limit never goes below that network's corrected
     latency: when no more can be asked of the search, it gives the cheapest network, and whether
-    that one meets the user's budget is for the device to say. Raises `ConfigError` without any
-    round.
+    that one meets the user's budget is for the device to say. `misses`: how many *searched* rounds
+    were over, where `rounds` also holds networks that were measured for comparison; by default all
+    that are over count. Raises `ConfigError` without any round.
     """
     if not rounds:
         raise ConfigError(
@@ -106,7 +112,7 @@ def refit(
     if least is not None and offset + scale * least > budget.limit:
         offset, scale = _fit_scale(rounds, budget, least) or (offset, scale)
     residuals = [abs(offset + scale * r.predicted - r.measured) / r.measured for r in rounds]
-    missed = sum(not r.inside(budget) for r in rounds)
+    missed = sum(not r.inside(budget) for r in rounds) if misses is None else misses
     margin = min(rounds[-1].half_width + max(residuals) + STEP * missed, 0.5)
     limit = budget.limit * (1 - margin)
     if least is not None:

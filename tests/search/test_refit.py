@@ -62,6 +62,14 @@ def test_the_margin_alone_does_not_make_a_budget_infeasible() -> None:
     assert answer.budget.limit >= answer.table.bounds(CANDIDATES)[0]
 
 
+def test_networks_measured_for_comparison_do_not_count_as_misses() -> None:
+    budget = Budget(metric="latency", limit=50.0)
+    rounds = [exact(100.0, 110.0), exact(50.0, 60.0)]
+    all_count = refit(TABLE, budget, rounds)
+    one_counts = refit(TABLE, budget, rounds, misses=1)
+    assert all_count.margin == pytest.approx(one_counts.margin + 0.01)
+
+
 def test_no_round_is_an_error() -> None:
     with pytest.raises(ConfigError, match="latency"):
         refit(TABLE, Budget(metric="latency", limit=1.0), [])
