@@ -21,8 +21,7 @@ from tests.targets.kernels.steps import convolutions
 def test_agrees_with_the_oracle(isa: Isa, case: Case) -> None:
     require(isa)
     assert Depthwise().matches(case.step, case.tensors, isa)
-    for schedule in Depthwise().schedules(case.step, case.tensors, isa)[:2]:
-        check(Depthwise(), case, isa, schedule=schedule)
+    check(Depthwise(), case, isa)
 
 
 @pytest.mark.parametrize(("bits", "largest"), [(4, 15), (4, 255), (8, 15), (8, 255), (2, 255)])
