@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +24,7 @@ from mpqdeploy.targets.synthesize import Workload, random_buffer, synthesize
 from mpqdeploy.targets.target import Target, load_target
 
 SAMPLE_SECONDS = 200e-6
+Sample = Callable[[int], float]  # number of runs -> mean seconds
 
 
 def conv(size: int, channels: int, out: int, stride: int = 1) -> Geometry:
@@ -76,7 +75,7 @@ class Entry:
 
 def entries(
     geometry: Geometry, precisions: Sequence[Precision], target: Target
-) -> list[tuple[Entry, Callable[[], Any]]]:
+) -> list[tuple[Entry, Sample]]:
     """Every kernel and schedule that computes this layer, compiled."""
     found = []
     for precision in precisions:
@@ -96,16 +95,13 @@ def entries(
     return found
 
 
-def compiled(
-    work: Workload, kernel: Kernel, schedule: Schedule, target: Target
-) -> Callable[[], Any]:
+def compiled(work: Workload, kernel: Kernel, schedule: Schedule, target: Target) -> Sample:
     import tvm
 
     layouts = work.layouts(kernel)
     emitted = kernel.emit(work.step, work.tensors, layouts, target.isa, schedule)
-    function = tvm.compile(
-        emitted.func.with_attr("global_symbol", "kernel"), target=target.tvm_target()
-    ).jit()["kernel"]
+    function = emitted.func.with_attr("global_symbol", "kernel")
+    module = tvm.compile(function, target=target.tvm_target()).jit()
     tensors = work.tensors
     arrays = [random_buffer(tensors[b.tensor], b.layout) for b in emitted.reads]
     arrays += emitted.constants
@@ -114,22 +110,20 @@ def compiled(
         for b in emitted.writes
     ]
     arguments = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
-    return lambda: function(*arguments)
+
+    def sample(number: int) -> float:
+        timer = module.time_evaluator("kernel", tvm.cpu(), number=number)
+        return float(timer(*arguments).mean)
+
+    return sample
 
 
-def measure(work: Sequence[tuple[Entry, Callable[[], Any]]], rounds: int) -> None:
+def measure(work: Sequence[tuple[Entry, Sample]], rounds: int) -> None:
     """Add `rounds` samples to every entry, in turn."""
-    counts = []
-    for _, run in work:
-        start = time.perf_counter()
-        run()
-        counts.append(max(1, int(SAMPLE_SECONDS / (time.perf_counter() - start))))
+    numbers = [max(1, int(SAMPLE_SECONDS / sample(5))) for _, sample in work]
     for _ in range(rounds):
-        for (entry, run), count in zip(work, counts, strict=True):
-            start = time.perf_counter()
-            for _ in range(count):
-                run()
-            entry.samples_us.append((time.perf_counter() - start) / count * 1e6)
+        for (entry, sample), number in zip(work, numbers, strict=True):
+            entry.samples_us.append(sample(number) * 1e6)
 
 
 def describe(geometry: Geometry) -> str:

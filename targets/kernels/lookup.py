@@ -14,8 +14,8 @@ from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot import bytes_buffer
 from mpqdeploy.targets.kernels.dot_inner import start_values
 from mpqdeploy.targets.kernels.geometry import dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.lookup_build import TABLE, pixels_per_vector
 from mpqdeploy.targets.kernels.lookup_nest import LookupNest, LookupTile
-from mpqdeploy.targets.kernels.lookup_tables import TABLE, patterns, pixels_per_vector
 from mpqdeploy.targets.kernels.nest import divisors
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step
@@ -36,7 +36,9 @@ class LookupKernel:
             return False
         conv, _, grid = found
         geometry = dense(step, tensors)
-        narrow = conv.weight_grid.bits <= 2 and grid.bits <= MAX_ACT_BITS
+        # vpdpbusd multiplies as many bytes per instruction as two planes look up.
+        most = 1 if isa == Isa.VNNI else 2
+        narrow = conv.weight_grid.bits <= most and grid.bits <= MAX_ACT_BITS
         wide_enough = geometry.out_width >= pixels_per_vector(isa)
         channels = min(geometry.in_channels, geometry.out_channels) >= MIN_CHANNELS
         return narrow and wide_enough and channels and _fits_16_bits(conv, grid)
@@ -78,20 +80,20 @@ class LookupKernel:
         if conv.weight_grid.bipolar:
             negative = (conv.weights < 0).reshape(geometry.out_channels, -1).sum(axis=1)
             start[: geometry.out_channels] -= (largest * negative).astype(np.int32)
-        constants = patterns(nest.rows.mask)
+        constants = nest.rows.builder.constants
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
             epilogue.declare_reads()
             nest.weights.declare()
-            pattern_buffer = T.arg("patterns", T.buffer(constants.shape, "uint8"))
+            constant_buffer = T.arg("tables", T.buffer(constants.shape, "uint8"))
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
             epilogue.fill_borders()
             origin = geometry.origin(source.layout)
-            nest.emit(buffer, pattern_buffer, origin, start_buffer, epilogue.store)
+            nest.emit(buffer, constant_buffer, origin, start_buffer, epilogue.store)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

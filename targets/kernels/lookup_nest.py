@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.lookup_tables import (
+from mpqdeploy.targets.kernels.lookup_build import (
     GROUP,
     TABLE,
-    TableRows,
     pixels_per_vector,
     repeat,
     shuffle,
 )
+from mpqdeploy.targets.kernels.lookup_tables import TableRows
 from mpqdeploy.targets.kernels.nest import Store, cut
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.program import Grid
@@ -92,7 +92,7 @@ class LookupNest:
         self.tile = tile
         self.factors = plane_factors(grid)
         self.weights = Weights(order_nibbles(weights, grid, tile.blocks).reshape(1, -1), NIBBLES)
-        self.rows = TableRows(geometry=geometry, isa=isa, mask=largest if grid.bipolar else None)
+        self.rows = TableRows(geometry=geometry, isa=isa, largest=largest, signs=grid.bipolar)
         self._flush_depth, self._run = flush_plan(self._trips, 255 // (GROUP * largest))
         self._bytes: list[Any] = []
         self._words: list[Any] = []
@@ -111,9 +111,10 @@ class LookupNest:
         return self.rows.bytes + self.weights.scratch_bytes
 
     def emit(
-        self, source: Any, patterns: Any, origin: tuple[int, int], start: Any, store: Store
+        self, source: Any, constants: Any, origin: tuple[int, int], start: Any, store: Store
     ) -> None:
-        """`source`: the bytes buffer; `patterns`, `start`: constants; `origin`: `Dense.origin`."""
+        """`source`: the bytes buffer; `constants`: the table builder's; `origin`: `Dense.origin`;
+        `start`: what is added to the sums of lookups, per output channel."""
         from tvm.script.ir_builder import tirx as T
 
         geometry, tile = self.geometry, self.tile
@@ -124,11 +125,11 @@ class LookupNest:
         kept = max(self.rows.span - geometry.stride[0], 0)  # rows that the next output row reuses
         with T.serial(0, geometry.batch) as n:
             with T.serial(0, kept) as row:
-                self.rows.build(source, patterns, tables, n, row, origin)
+                self.rows.build(source, constants, tables, n, row, origin)
             with T.serial(0, geometry.out_height) as y:
                 with T.serial(kept, self.rows.span) as row:
                     first = y * geometry.stride[0]
-                    self.rows.build(source, patterns, tables, n, first + row, origin)
+                    self.rows.build(source, constants, tables, n, first + row, origin)
                 for span, pixels in cut(geometry.out_width, tile.vectors * self._wide):
                     with T.serial(0, span.count) as j, T.serial(0, channels) as o:
                         x = span.start + j * pixels
