@@ -42,7 +42,7 @@ class Depthwise:
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         width = tensors[step.outputs[0].tensor].shape[2]
-        tiles = dict.fromkeys(min(columns, width) for columns in (4, 8, 2))
+        tiles = dict.fromkeys(min(columns, width) for columns in (8, 4, 2))
         return [{"columns": columns} for columns in tiles]
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
