@@ -60,7 +60,7 @@ def order_nibbles(weights: NDArray[np.int32], grid: Grid, blocks: int) -> NDArra
     count = len(plane_factors(grid))
     planes = np.stack([stored >> k & 1 for k in range(count)])
     split = planes.reshape(count, tiles, blocks, 2, TABLE // 2, height, width, -1, GROUP)
-    nibbles = (split << np.arange(GROUP)).sum(axis=-1)
+    nibbles: NDArray[np.int32] = (split << np.arange(GROUP)).sum(axis=-1, dtype=np.int32)
     # from plane, tile, block, half, channel, kh, kw, group
     #   to tile, kh, kw, group, block, plane, channel, half
     return nibbles.transpose(1, 5, 6, 7, 2, 0, 4, 3).reshape(tiles, -1)

@@ -165,7 +165,8 @@ class Weights:
         def splat(value: int) -> Any:
             return T.broadcast(T.uint8(value % 256), lanes)
 
-        total, below = None, 0
+        total: Any = None
+        below = 0
         for buffer, width in zip(self._fields, field_widths(code_bits(self.grid)), strict=True):
             per_byte = 8 // width
             vector = (i * (block.runs // per_byte) + run // per_byte) * lanes
