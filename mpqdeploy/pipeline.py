@@ -126,7 +126,7 @@ class _Run:
                 lambda: from_search(context, policy, weights),
                 {"searched": searched},
             )
-        return deploy(context, name, tuned)
+        return deploy(context, name, tuned, everywhere=True)
 
     def _baselines(self, floating: Done) -> dict[str, Done]:
         chosen = self.context.config.uniform_baselines()
@@ -144,7 +144,7 @@ class _Run:
                 lambda: from_float(context, policy, floating.folder / WEIGHTS),
                 {"float": floating},
             )
-            return deploy(context, name, tuned)
+            return deploy(context, name, tuned, everywhere=False)
 
     def _finish(
         self,

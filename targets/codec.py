@@ -55,7 +55,7 @@ def decode(tensor: Tensor, layout: Layout, buffer: NDArray[Any]) -> NDArray[Any]
     if grid.bipolar:
         return np.asarray(2 * bits[..., 0, :] - 1)
     weights = (1 << np.arange(grid.bits)).reshape(-1, 1)
-    return (bits * weights).sum(axis=3).astype(np.int32) + storage_offset(grid)
+    return np.asarray((bits * weights).sum(axis=3).astype(np.int32) + storage_offset(grid))
 
 
 def _grid(tensor: Tensor) -> Grid:

@@ -1,4 +1,4 @@
-"""`RecordStore`: kernel latencies in a SQL database, SQLite unless the user names another."""
+"""`RecordStore`: latencies in a SQL database, SQLite unless the user names another."""
 
 from __future__ import annotations
 
@@ -86,8 +86,18 @@ class _Row(_Base):
     measured_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
+class _Network(_Base):
+    """Latency of a whole network, by a digest that its owner makes of all that can change it."""
+
+    __tablename__ = "network_latency"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    record: Mapped[str] = mapped_column(Text)
+    measured_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
 class RecordStore:
-    """Kernel latencies by key. Any number of processes may read and write at once."""
+    """Latencies by key. Any number of processes may read and write at once."""
 
     def __init__(self, url: str | None = None) -> None:
         """Open or create the database at `url`, an SQLAlchemy URL; `default_url()` without one.
@@ -117,6 +127,21 @@ class RecordStore:
             with self._session() as session:
                 session.merge(_row(key, record, pruned))
                 session.commit()
+
+    def get_network(self, digest: str) -> LatencyRecord | None:
+        """The record of a whole network, or None."""
+        with self._session() as session:
+            row = session.get(_Network, digest)
+            return LatencyRecord.from_json(json.loads(row.record)) if row else None
+
+    def put_network(self, digest: str, record: LatencyRecord) -> None:
+        """Store the record of a whole network, in the place of an earlier one."""
+        row = _Network(
+            digest=digest, record=json.dumps(record.to_json()), measured_at=datetime.now(UTC)
+        )
+        with self._session() as session:
+            session.merge(row)
+            session.commit()
 
     def entries(self, target: str, machine: str) -> Mapping[str, Entry]:
         """Everything measured for a target on a machine, by `RecordKey.digest`."""

@@ -14,7 +14,6 @@ from mpqdeploy.core import (
     CostTable,
     DataError,
     Fingerprint,
-    Geometry,
     Policy,
     Precision,
     Protocol,
@@ -24,10 +23,9 @@ from mpqdeploy.core import (
 )
 from mpqdeploy.data import Dataset, Loader, load_dataset
 from mpqdeploy.nn import ModelSpec, sites
+from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
-from mpqdeploy.targets.candidates import best
-from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
-from mpqdeploy.targets.kernels.base import Schedule
+from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.passes.select import Measured
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.target import Target, load_target
@@ -85,12 +83,7 @@ class Context:
 
     def measured(self) -> Measured:
         """Looks up the fastest kernel of a layer among this machine's records."""
-        machine = short_hash(self.fingerprint)
-
-        def lookup(geometry: Geometry, precision: Precision) -> tuple[str, Schedule] | None:
-            return best(self.store, geometry, precision, self.target, machine=machine)
-
-        return lookup
+        return measurements(self.target, self.store)
 
     def resolve(self, uniform: Mapping[str, float]) -> tuple[Budget, ...]:
         """The budgets in their units; `uniform` has the uniform 8/8 network's cost by metric."""

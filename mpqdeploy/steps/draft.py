@@ -6,11 +6,14 @@ the device about a policy in seconds, and fine-tunes only a network that is insi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpqdeploy import __version__
 from mpqdeploy.core import CostTable, LatencyRecord, Policy
 from mpqdeploy.export.qonnx import export_qonnx
 from mpqdeploy.nn import build_quantized, calibrate
@@ -18,6 +21,8 @@ from mpqdeploy.nn.training import seed_everything
 from mpqdeploy.results import Round
 from mpqdeploy.steps.context import Context
 from mpqdeploy.targets.compile import compile_qonnx
+from mpqdeploy.targets.fingerprint import short_hash
+from mpqdeploy.targets.kernels import KERNELS
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.measure import call_timer, measure_together
 
@@ -26,7 +31,37 @@ if TYPE_CHECKING:
 
 
 def time_drafts(context: Context, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
-    """Latency records of the policies' networks, timed in turn, by the names given."""
+    """Latency records of the policies' networks, by the names given.
+
+    What the record store has of this very network, target, machine and kernels is read there: a
+    run that repeats another one decides as that one did. The rest is timed in turn.
+    """
+    digests = {label: _digest(context, policy) for label, policy in policies.items()}
+    known = {label: context.store.get_network(digest) for label, digest in digests.items()}
+    records = {label: record for label, record in known.items() if record is not None}
+    missing = {label: policy for label, policy in policies.items() if label not in records}
+    if missing:
+        for label, record in _time(context, missing).items():
+            context.store.put_network(digests[label], record)
+            records[label] = record
+    return records
+
+
+def _digest(context: Context, policy: Policy) -> str:
+    """Everything that a network's latency depends on."""
+    spec = context.spec
+    content = {
+        "model": [spec.name, spec.num_classes, spec.image, dict(spec.options)],
+        "policy": policy.to_json(),
+        "target": context.target.key,
+        "machine": short_hash(context.fingerprint),
+        "kernels": [[kernel.name, kernel.version] for kernel in KERNELS],
+        "mpqdeploy": __version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _time(context: Context, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as name:
         libraries = {}
         with context.ui.task("compiling drafts", len(policies)) as task:

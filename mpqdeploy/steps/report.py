@@ -11,12 +11,12 @@ import yaml
 
 from mpqdeploy.core import CostTable
 from mpqdeploy.core.agreement import Certificate
+from mpqdeploy.provenance import versions
 from mpqdeploy.report import write_report
 from mpqdeploy.report.render import Material
 from mpqdeploy.results import Summary
 from mpqdeploy.run_folder import Done
 from mpqdeploy.steps.context import Context
-from mpqdeploy.steps.ship import versions
 
 
 def report(

@@ -87,6 +87,7 @@ class _Loop:
         self._file = folder / SCRATCH / "rounds.json"
         done = read_json(self._file) if self._file.exists() else []
         self._known = [*found.rounds, *earlier]
+        self._earlier = earlier
         self._rounds = [Round.from_json(data) for data in done]
         self._notes: list[str] = []
 
@@ -146,7 +147,15 @@ class _Loop:
             for turn in [*self._known, *self._rounds[:index]]
         ]
         least, _ = self._table.bounds(self._context.candidates)
-        fit = refit(self._table, latency, points, least=least)
+        missed = [*self._earlier, *self._rounds[:index]]
+        fit = refit(
+            self._table,
+            latency,
+            points,
+            least=least,
+            # The anchors were measured for comparison; that they are over says nothing.
+            misses=sum(not self._inside(turn) for turn in missed),
+        )
         if index == 0:
             self._refuse_unreachable(latency, fit, least)
         tables["latency"] = fit.table

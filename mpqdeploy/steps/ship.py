@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 from mpqdeploy.core.agreement import Certificate
 from mpqdeploy.export.bundle import write_bundle
-from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
+from mpqdeploy.export.manifest import Manifest, TensorInfo
+from mpqdeploy.provenance import requirements, versions
 from mpqdeploy.results import Row
 from mpqdeploy.run_folder import Done
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.deploy import LIBRARY, QONNX, STANDARD, policy_of
 from mpqdeploy.targets.library import Library
-from mpqdeploy.targets.target import Target
 
 BUNDLE = "bundle"
-PACKAGES = ("mpqdeploy", "apache-tvm", "brevitas", "numpy", "onnx", "onnxruntime", "qonnx", "torch")
 
 
 def ship(context: Context, deployed: Done, row: Row, float_accuracy: float) -> Path:
@@ -59,15 +56,3 @@ def ship(context: Context, deployed: Done, row: Row, float_accuracy: float) -> P
         policy=policy_of(deployed),
     )
     return folder
-
-
-def requirements(target: Target) -> Requirements:
-    """What a machine needs to run code compiled for `target`."""
-    return Requirements(
-        target=target.name, processor=target.processor, features=target.required
-    )
-
-
-def versions() -> Mapping[str, str]:
-    """Versions of everything that had a hand in a bundle."""
-    return {package: version(package) for package in PACKAGES}

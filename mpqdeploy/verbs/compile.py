@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mpqdeploy.core import Policy, Precision
 from mpqdeploy.core.files import sha256
 from mpqdeploy.export.bundle import check_replaceable, write_bundle
-from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
+from mpqdeploy.export.manifest import Manifest, TensorInfo
 from mpqdeploy.export.standard import to_standard_onnx
-from mpqdeploy.targets.candidates import best
+from mpqdeploy.provenance import measurements, requirements, versions
 from mpqdeploy.targets.compile import Compiled, CompileReport, compile_qonnx
-from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
-from mpqdeploy.targets.passes.select import Measured
 from mpqdeploy.targets.program import Port
 from mpqdeploy.targets.records import RecordStore
-from mpqdeploy.targets.target import Target, load_target
+from mpqdeploy.targets.target import load_target
 from mpqdeploy.ui import Ui
 
-_SHIPPED_WITH = ("mpqdeploy", "apache-tvm", "numpy", "onnx")
 _LAYOUTS = {4: "NCHW", 2: "NC"}
 
 
@@ -37,7 +33,7 @@ def compile_model(model: Path, target: str, out: Path, ui: Ui) -> None:
         scratch = Path(name)
         with ui.step(f"compiling {model.name} for {target}"):
             compiled = compile_qonnx(
-                model, machine, scratch / "model.so", measured=measurements(machine)
+                model, machine, scratch / "model.so", measured=measurements(machine, RecordStore())
             )
             to_standard_onnx(model, scratch / "model.onnx")
         report = compiled.report
@@ -63,32 +59,9 @@ def compile_model(model: Path, target: str, out: Path, ui: Ui) -> None:
     _show(report, out, ui)
 
 
-def measurements(target: Target, store: RecordStore | None = None) -> Measured:
-    """Looks up the fastest kernel of a layer among this machine's records."""
-    records = store or RecordStore()
-    machine = short_hash(host_fingerprint())
-    return lambda geometry, precision: best(records, geometry, precision, target, machine=machine)
-
-
 def tensor_info(port: Port) -> TensorInfo:
     layout = _LAYOUTS.get(len(port.shape), "N" + "*" * (len(port.shape) - 1))
     return TensorInfo(name=port.name, shape=port.shape, layout=layout)
-
-
-def requirements(target: Target) -> Requirements:
-    """What a machine must have to run code for `target`."""
-    return Requirements(target=target.name, processor=target.processor, features=target.required)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that made a bundle."""
-    found = {}
-    for package in _SHIPPED_WITH:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
 
 
 def _policy(compiled: Compiled) -> Policy:
