@@ -13,8 +13,10 @@ from mpqdeploy.nn import (
     build_float,
     build_quantized,
     build_supernet,
+    calibrate,
     site_layers,
     sites,
+    transfer,
 )
 from mpqdeploy.nn.transfer import float_state
 
@@ -139,3 +141,23 @@ def test_a_spec_survives_pickling():
 def test_errors_name_what_is_wrong(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+@pytest.mark.parametrize("mode", ["joint", "factorized"])
+def test_a_decided_supernet_is_the_quantized_network(mode):
+    spec = dataclasses.replace(DIGITS, options={"width": 4})
+    candidates = all_candidates(spec)
+    net = build_supernet(spec, candidates, mode)
+    images = torch.randn(4, 1, 8, 8)
+    calibrate(net, [images])
+    choice = {}
+    for index, (name, layer) in enumerate(site_layers(net).items()):
+        wanted = index % len(layer.candidates)
+        chances = torch.full((len(layer.candidates),), 1e-30)
+        chances[wanted] = 1
+        layer.set_probabilities_(chances)
+        choice[name] = layer.candidates[wanted]
+        assert layer.chosen() == choice[name]
+    quantized = build_quantized(spec, Policy(precisions=choice))
+    assert transfer(net, quantized) == ()
+    torch.testing.assert_close(quantized.eval()(images), net.eval()(images), rtol=1e-5, atol=1e-5)

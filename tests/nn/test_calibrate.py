@@ -20,23 +20,42 @@ def batches():
     return [torch.randn(16, 1, 8, 8, generator=generator) * 3 for _ in range(2)]
 
 
-@pytest.mark.parametrize("text", ["8/8", "4/2", "1/1"])
-def test_scales_are_near_the_least_squares_ones(text):
-    net = network(text)
+def inputs_of(net, name):
+    """What reaches the site `name`, with the activations before it in float."""
+    seen = []
+    for quantizer in act_quantizers(net).values():
+        quantizer.observer = lambda _: None
+    hook = net.get_submodule(name).register_forward_hook(
+        lambda module, args, output: seen.append(args[0])
+    )
+    with torch.no_grad():
+        for images in batches():
+            net.eval()(images)
+    hook.remove()
+    for quantizer in act_quantizers(net).values():
+        quantizer.observer = None
+    return torch.cat(seen)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_narrow_scales_are_near_the_least_squares_ones(bits):
+    net = network(f"4/{bits}")
     calibrate(net, batches())
-    quantizers = act_quantizers(net)
-    first = quantizers["conv1", 8]
-    x = torch.cat(batches())
+    x = inputs_of(net, "conv3")
 
     def error(scale):
-        codes = (x / scale).round().clamp(-128, 127)
-        return (codes * scale - x).square().mean()
+        return ((x / scale).round().clamp(0, 2**bits - 1) * scale - x).square().mean()
 
-    best = min(error(x.abs().max() / 127 * f) for f in torch.linspace(0.3, 1, 200))
-    assert error(first.scale.detach()) < 1.2 * best
-    for (name, _), quantizer in quantizers.items():
-        assert quantizer.scale.item() > 0, name
-        assert quantizer.observer is None
+    best = min(error(x.max() / (2**bits - 1) * f) for f in torch.linspace(0.02, 1, 300))
+    assert error(act_quantizers(net)["conv3", bits].scale.detach()) < 1.02 * best
+    assert all(quantizer.observer is None for quantizer in act_quantizers(net).values())
+
+
+def test_eight_bits_cover_the_whole_range():
+    net = network("8/8")
+    calibrate(net, batches())
+    x = inputs_of(net, "conv3")
+    assert act_quantizers(net)["conv3", 8].scale.item() == pytest.approx(x.max().item() / 255)
 
 
 def test_eight_bits_hardly_change_the_network():

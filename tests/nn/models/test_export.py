@@ -11,7 +11,7 @@ import torch
 
 from mpqdeploy.core import Policy, Precision
 from mpqdeploy.nn import ModelSpec, build_quantized, calibrate, sites
-from mpqdeploy.nn.quantizers import WeightQuant
+from mpqdeploy.nn.quantizers import ActQuant, WeightQuant
 from tests.nn.executor import executed, exported, randomise_batchnorm
 
 MIXED = tuple(Precision.parse(text) for text in ("1/2", "4/4", "1/1", "2/2", "4/8", "3/6"))
@@ -40,8 +40,9 @@ def check(spec, folder):
     kinds = Counter(node.op_type for node in model.graph.node)
     assert set(kinds) - {"Quant", "BipolarQuant"} <= STANDARD
     assert kinds["Conv"] + kinds["Gemm"] == len(sites(spec))
-    one_bit = [q for q in net.modules() if isinstance(q, WeightQuant) and q.bits == 1]
-    assert kinds["BipolarQuant"] == len(one_bit) > 0
+    bipolar = [q for q in net.modules() if isinstance(q, WeightQuant) and q.bits == 1]
+    bipolar += [q for q in net.modules() if isinstance(q, ActQuant) and q.codes.bipolar]
+    assert kinds["BipolarQuant"] == len(bipolar) > 0
     # Rounding may differ by one code at a threshold: most images have no such value.
     errors = [
         np.abs(executed(model, images[i : i + 1]) - expected[i]).max() / np.abs(expected[i]).max()
