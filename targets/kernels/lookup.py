@@ -28,7 +28,7 @@ class LookupKernel:
     """AVX-512 and AVX2: a byte shuffle looks up 16 output channels of 4 or 2 pixels."""
 
     name = "lookup"
-    version = 1
+    version = 2
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = dense_operand(step, tensors)
@@ -80,24 +80,22 @@ class LookupKernel:
         if conv.weight_grid.bipolar:
             negative = (conv.weights < 0).reshape(geometry.out_channels, -1).sum(axis=1)
             start[: geometry.out_channels] -= (largest * negative).astype(np.int32)
-        constants = nest.rows.builder.constants
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
             epilogue.declare_reads()
             nest.weights.declare()
-            constant_buffer = T.arg("tables", T.buffer(constants.shape, "uint8"))
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
             epilogue.fill_borders()
             origin = geometry.origin(source.layout)
-            nest.emit(buffer, constant_buffer, origin, start_buffer, epilogue.store)
+            nest.emit(buffer, origin, start_buffer, epilogue.store)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
-            constants=(*nest.weights.constants, constants, start, *epilogue.constants),
+            constants=(*nest.weights.constants, start, *epilogue.constants),
             writes=epilogue.writes,
             scratch_bytes=nest.scratch_bytes,
         )

@@ -12,9 +12,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mpqdeploy.targets.isa import Isa
 
 GROUP = 4  # activations of one table
@@ -47,9 +44,7 @@ def repeat(isa: Isa, vector: Any) -> Any:
 class Builder(Protocol):
     """Tables from stored activations."""
 
-    constants: NDArray[np.uint8]  # an argument of the kernel, `[n, 16]`
-
-    def tables(self, constants: Any, stored: Any) -> list[Any]:
+    def tables(self, stored: Any) -> list[Any]:
         """Vectors of tables (one per pixel) of the four groups, from `stored`: 16 bytes a pixel."""
 
 
@@ -58,34 +53,55 @@ def builder(isa: Isa, largest: int, *, signs: bool) -> Builder:
     return BitBuilder(isa, signs) if largest == 1 else SumBuilder(isa, largest, signs)
 
 
+def splat(isa: Isa, value: int) -> Any:
+    from tvm.script.ir_builder import tirx as T
+
+    return T.broadcast(T.uint8(value), pixels_per_vector(isa) * TABLE)
+
+
+def numbers(isa: Isa) -> Any:
+    """0..15 for every pixel: the sets of weights j. LLVM folds what is made of it to constants."""
+    from tvm.script.ir_builder import tirx as T
+
+    size = pixels_per_vector(isa) * TABLE
+    return T.bitwise_and(T.cast(T.ramp(0, 1, size), f"uint8x{size}"), splat(isa, TABLE - 1))
+
+
+def bit_of_number(isa: Isa, i: int) -> Any:
+    from tvm.script.ir_builder import tirx as T
+
+    return T.bitwise_and(T.shift_right(numbers(isa), splat(isa, i)), splat(isa, 1))
+
+
 class SumBuilder:
     """Any activations: copies every one to its 16 entries, turns s into m - s, and adds."""
 
     def __init__(self, isa: Isa, largest: int, signs: bool) -> None:
         self._isa = isa
+        self._largest = largest
         self._signs = signs
-        bit = np.arange(TABLE) >> np.arange(GROUP)[:, None] & 1
-        source = np.arange(CHUNK)[:, None] * np.ones((1, TABLE), np.int64)
-        copies = source if signs else np.where(np.tile(bit, (GROUPS, 1)), source, 0x80)
-        # m - s is an exclusive or, as m = 2^k - 1; a shuffle by 0x80 gives 0.
-        flips = np.where(bit, 0, largest)
-        self.constants = np.concatenate([copies, flips]).astype(np.uint8)
 
-    def tables(self, constants: Any, stored: Any) -> list[Any]:
-        return [self._table(constants, stored, group) for group in range(GROUPS)]
+    def tables(self, stored: Any) -> list[Any]:
+        return [self._table(stored, group) for group in range(GROUPS)]
 
-    def _table(self, constants: Any, stored: Any, group: int) -> Any:
-        from tvm.script.ir_builder import tirx as T
-
+    def _table(self, stored: Any, group: int) -> Any:
         total = None
-        index = T.ramp(0, 1, TABLE)
         for i in range(GROUP):
-            copy = repeat(self._isa, constants[group * GROUP + i, index])
-            value = shuffle(self._isa, stored, copy)
-            if self._signs:
-                value = T.bitwise_xor(value, repeat(self._isa, constants[CHUNK + i, index]))
+            value = self._copies(stored, group * GROUP + i, i)
             total = value if total is None else total + value
         return total
+
+    def _copies(self, stored: Any, channel: int, i: int) -> Any:
+        """The activation of `channel` in the entries with bit i, m - s or 0 in the others."""
+        from tvm.script.ir_builder import tirx as T
+
+        clear = splat(self._isa, 1) - bit_of_number(self._isa, i)
+        source = splat(self._isa, channel)
+        if not self._signs:  # a shuffle by an index of 128 and more gives 0
+            source = source + clear * splat(self._isa, 0x80)
+            return shuffle(self._isa, stored, source)
+        flip = clear * splat(self._isa, self._largest)  # m - s, as m = 2^k - 1
+        return T.bitwise_xor(shuffle(self._isa, stored, source), flip)
 
 
 class BitBuilder:
@@ -95,23 +111,20 @@ class BitBuilder:
     def __init__(self, isa: Isa, signs: bool) -> None:
         self._isa = isa
         self._signs = signs
-        numbers = np.arange(TABLE)
-        counts = (numbers[:, None] >> np.arange(GROUP) & 1).sum(axis=1)
-        lookup = GROUP - counts if signs else counts
-        copies = np.repeat(np.arange(0, CHUNK, GROUP)[:, None], TABLE, axis=1)
-        self.constants = np.concatenate([copies, numbers[None], lookup[None]]).astype(np.uint8)
 
-    def tables(self, constants: Any, stored: Any) -> list[Any]:
+    def tables(self, stored: Any) -> list[Any]:
         from tvm.script.ir_builder import tirx as T
 
         packed = T.bind(self._packed(stored))
-        index = T.ramp(0, 1, TABLE)
-        numbers, lookup = (repeat(self._isa, constants[GROUPS + i, index]) for i in range(2))
+        counts = bit_of_number(self._isa, 0)
+        for i in range(1, GROUP):
+            counts = counts + bit_of_number(self._isa, i)
+        lookup = splat(self._isa, GROUP) - counts if self._signs else counts
         operation = T.bitwise_xor if self._signs else T.bitwise_and
         found = []
         for group in range(GROUPS):
-            copy = shuffle(self._isa, packed, repeat(self._isa, constants[group, index]))
-            found.append(shuffle(self._isa, lookup, operation(copy, numbers)))
+            copy = shuffle(self._isa, packed, splat(self._isa, group * GROUP))
+            found.append(shuffle(self._isa, lookup, operation(copy, numbers(self._isa))))
         return found
 
     def _packed(self, stored: Any) -> Any:

@@ -110,10 +110,8 @@ class LookupNest:
     def scratch_bytes(self) -> int:
         return self.rows.bytes + self.weights.scratch_bytes
 
-    def emit(
-        self, source: Any, constants: Any, origin: tuple[int, int], start: Any, store: Store
-    ) -> None:
-        """`source`: the bytes buffer; `constants`: the table builder's; `origin`: `Dense.origin`;
+    def emit(self, source: Any, origin: tuple[int, int], start: Any, store: Store) -> None:
+        """`source`: the bytes buffer; `origin`: see `Dense.origin`;
         `start`: what is added to the sums of lookups, per output channel."""
         from tvm.script.ir_builder import tirx as T
 
@@ -125,11 +123,11 @@ class LookupNest:
         kept = max(self.rows.span - geometry.stride[0], 0)  # rows that the next output row reuses
         with T.serial(0, geometry.batch) as n:
             with T.serial(0, kept) as row:
-                self.rows.build(source, constants, tables, n, row, origin)
+                self.rows.build(source, tables, n, row, origin)
             with T.serial(0, geometry.out_height) as y:
                 with T.serial(kept, self.rows.span) as row:
                     first = y * geometry.stride[0]
-                    self.rows.build(source, constants, tables, n, first + row, origin)
+                    self.rows.build(source, tables, n, first + row, origin)
                 for span, pixels in cut(geometry.out_width, tile.vectors * self._wide):
                     with T.serial(0, span.count) as j, T.serial(0, channels) as o:
                         x = span.start + j * pixels

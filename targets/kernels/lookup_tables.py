@@ -66,9 +66,7 @@ class TableRows:
     def bytes(self) -> int:
         return int(np.prod(self.shape))
 
-    def build(
-        self, source: Any, constants: Any, tables: Any, n: Any, row: Any, origin: tuple[int, int]
-    ) -> None:
+    def build(self, source: Any, tables: Any, n: Any, row: Any, origin: tuple[int, int]) -> None:
         """Emit the loops that build input row `row` (counted from `origin`) into its ring slot."""
         from tvm.script.ir_builder import tirx as T
 
@@ -88,7 +86,7 @@ class TableRows:
                 place = [n, row + origin[0], T.min(column, width - 1)]
                 pixels.append(source[(*place, T.ramp(chunk * CHUNK, 1, CHUNK))])
             stored = T.bind(self._existing(T.Shuffle(pixels, list(range(size))), chunk, size))
-            for group, table in enumerate(self.builder.tables(constants, stored)):
+            for group, table in enumerate(self.builder.tables(stored)):
                 at = T.ramp(slot * size, 1, size)
                 T.buffer_store(tables, table, [ring, phase, chunk * GROUPS + group, at])
 
