@@ -1,7 +1,8 @@
 """The command line: every verb is a thin call into one function of the top floor.
 
 Conventions: `--json` prints one JSON document on stdout and nothing else there; what a user can
-put right is one line on stderr and exit code 2; Ctrl-C is one line and exit code 130. Heavy
+put right is one line on stderr and exit code 2; a run whose network missed a budget, and a
+certificate that does not hold, exit with 1; Ctrl-C is one line and exit code 130. Heavy
 imports stay inside the verbs, so that `--help` and mistyped arguments answer at once.
 """
 
@@ -124,13 +125,14 @@ def compile_(
     model: ModelFile,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     target: Annotated[str, typer.Option(help="Machine to compile for.")] = "host",
+    force: Annotated[bool, typer.Option("--force", help="Replace whatever DIR holds.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Compile any QONNX file to a bundle that runs on the target."""
     from mpqdeploy.verbs.compile import compile_model
 
-    compile_model(model, target, out, Ui(as_json=as_json, quiet=quiet))
+    compile_model(model, target, out, Ui(as_json=as_json, quiet=quiet), force=force)
 
 
 @app.command()
@@ -233,7 +235,9 @@ def _pipeline(
     from mpqdeploy.pipeline import run as run_pipeline
 
     ui = Ui(as_json=as_json, quiet=quiet)
-    run_pipeline(config, fresh=fresh, dry_run=dry_run, until=until, ui=ui)
+    summary = run_pipeline(config, fresh=fresh, dry_run=dry_run, until=until, ui=ui)
+    if summary is not None and not summary.holds:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from mpqdeploy.config import Config
 from mpqdeploy.core import (
     Budget,
     CheckpointError,
+    ConfigError,
     CostTable,
     DataError,
     Fingerprint,
@@ -107,6 +108,11 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
     Raises the `UserError` of whatever does not exist or does not fit: data, model, checkpoint,
     pinned sites, target.
     """
+    if config.target.threads != 1:
+        raise ConfigError(
+            f"target.threads: {config.target.threads} is not supported.",
+            hint="This version compiles for one thread: leave the key out.",
+        )
     target = load_target(config.target.name)
     target.require_here()
     dataset = load_dataset(config.data.spec())

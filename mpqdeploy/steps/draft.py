@@ -56,6 +56,7 @@ def _digest(context: Context, policy: Policy) -> str:
         "target": context.target.key,
         "machine": short_hash(context.fingerprint),
         "kernels": [[kernel.name, kernel.version] for kernel in KERNELS],
+        "protocol": vars(context.protocol),
         "mpqdeploy": __version__,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

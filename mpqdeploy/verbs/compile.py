@@ -20,14 +20,14 @@ from mpqdeploy.ui import Ui
 _LAYOUTS = {4: "NCHW", 2: "NC"}
 
 
-def compile_model(model: Path, target: str, out: Path, ui: Ui) -> None:
+def compile_model(model: Path, target: str, out: Path, ui: Ui, *, force: bool = False) -> None:
     """Compile `model` for a target by name, and write the bundle `out` whole or not at all.
 
     Layers that were profiled on this machine take their fastest measured kernel. Raises
     `ModelError` naming the file and the node, `TargetError`, and `BundleError` where `out` is a
-    folder of something else.
+    folder of something else, unless `force`.
     """
-    check_replaceable(out)
+    check_replaceable(out, force=force)
     machine = load_target(target)
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as name:
         scratch = Path(name)
@@ -54,6 +54,7 @@ def compile_model(model: Path, target: str, out: Path, ui: Ui) -> None:
             standard=scratch / "model.onnx",
             library=compiled.library,
             policy=_policy(compiled),
+            force=force,
         )
     ui.result({"bundle": str(out), "files": dict(shipped.files), **report.to_json()})
     _show(report, out, ui)
