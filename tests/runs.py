@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mpqdeploy.core.files import read_json, sha256
 
@@ -64,14 +67,24 @@ def outcome(run_dir: Path) -> dict[str, Any]:
 
 def searched(run_dir: Path) -> dict[str, Any]:
     """What the seed decides of a finished search: the policy, the way there, and the weights."""
-    done = read_json(run_dir / "steps" / "search-1" / "done.json")
-    result = done["result"]
+    folder = run_dir / "steps" / "search-1"
+    result = read_json(folder / "done.json")["result"]
     timed = ("seconds",)
+    weights = torch.load(folder / result["weights"], weights_only=True)
     return {
         "policy": result["policy"],
         "history": [{k: v for k, v in e.items() if k not in timed} for e in result["history"]],
-        "weights": done["files"][result["weights"]],
+        "weights": {name: tensor.tolist() for name, tensor in tensors(weights)},
     }
+
+
+def tensors(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of nested mappings: files of equal tensors differ in the name that zip keeps."""
+    if isinstance(state, torch.Tensor):
+        yield name, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from tensors(value, f"{name}.{key}")
 
 
 def half_written(run_dir: Path) -> list[str]:
