@@ -36,7 +36,7 @@ class Precision:
     def parse(cls, text: str) -> Precision:
         """Read `"W/A"`. Raises `ConfigError` for anything else."""
         weight, slash, act = text.partition("/")
-        if not slash or not weight.strip().isdigit() or not act.strip().isdigit():
+        if not slash or not weight.strip().isdecimal() or not act.strip().isdecimal():
             raise ConfigError(
                 f"{text!r} is not a precision.",
                 hint='Write weight bits, a slash, activation bits: "4/8".',
