@@ -1,32 +1,41 @@
 """`DotKernel`: dense convolutions of byte activations, by 8-bit dot products.
 
-Any weight width: narrow weights take less memory and are restored to bytes, once per tile of output
-channels; the arithmetic is that of 8 bits.
+Any weight width: narrow weights take less memory and are restored to bytes; the arithmetic is that
+of 8 bits. Schedules with `unpack` 0 restore them once per tile of output channels, into scratch;
+those with `unpack` 1 in registers, for every block of pixels anew, without scratch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_avx2 import Avx2
-from mpqdeploy.targets.kernels.dot_inner import DotInner, Micro, order_weights, start_values
+from mpqdeploy.targets.kernels.dot_inner import (
+    DotInner,
+    Micro,
+    order_weights,
+    start_values,
+    unpack_step,
+)
 from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
 from mpqdeploy.targets.kernels.geometry import cannot_overflow, dense, dense_operand, stored_zero
-from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
-from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, blocks, tiles_for
+from mpqdeploy.targets.kernels.packing import Weights, lifted
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
-from mpqdeploy.targets.program import Step
+from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
+FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
 
 
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 1
+    version = 2
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -42,8 +51,26 @@ class DotKernel:
         return fits and cannot_overflow(conv.weights, largest)
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        tiles = tiles_for(dense(step, tensors), isa.lanes, self.micro.registers)
-        return [{"rows": t.rows, "columns": t.columns, "vectors": t.vectors} for t in tiles]
+        conv, _, grid = self._operand(step, tensors)
+        geometry = dense(step, tensors)
+        largest = (grid.high - storage_offset(grid)) << lifted(conv.weight_grid)
+        liftable = self.micro.unpacks and cannot_overflow(conv.weights, largest)
+        found: list[Schedule] = []
+        for tile in tiles_for(geometry, isa.lanes, self.micro.registers):
+            sizes = {"rows": tile.rows, "columns": tile.columns, "vectors": tile.vectors}
+            groups = unpack_step(geometry, conv.weight_grid, isa.lanes, tile.vectors)
+            ways = (0,) if groups is None or not liftable else (0, 1)
+            if blocks(geometry, tile) <= FEW_BLOCKS:
+                ways = ways[::-1]
+            found += [{**sizes, "unpack": way} for way in ways]
+        return found
+
+    @staticmethod
+    def _operand(step: Step, tensors: Tensors) -> tuple[Conv, Tensor, Grid]:
+        found = dense_operand(step, tensors)
+        if found is None:
+            raise ValueError(f"{step.name} is no dense integer convolution")
+        return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Layout(kind="bytes", padding=dense(step, tensors).padding)
@@ -56,16 +83,22 @@ class DotKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        found = dense_operand(step, tensors)
-        if found is None:
-            raise ValueError(f"{step.name} is no dense integer convolution")
-        conv, tensor, grid = found
+        conv, tensor, grid = self._operand(step, tensors)
         geometry = dense(step, tensors)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, geometry.padding)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes)
-        weights = Weights(order_weights(conv.weights, tile.vectors, self.micro), conv.weight_grid)
-        inner = DotInner(geometry, self.micro, weights, tile.vectors)
+        groups: int | None = None
+        if schedule["unpack"]:
+            groups = unpack_step(geometry, conv.weight_grid, isa.lanes, tile.vectors)
+            if groups is None:
+                raise ValueError(f"{step.name}: weights do not fill whole vectors")
+        ordered = order_weights(conv.weights, tile.vectors, self.micro)
+        weights = Weights(ordered, conv.weight_grid, in_registers=groups is not None)
+        # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
+        shift = lifted(conv.weight_grid) if groups is not None else 0
+        start = start << shift
+        inner = DotInner(geometry, self.micro, weights, tile.vectors, groups)
         nest = RegisterNest(geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
@@ -78,7 +111,7 @@ class DotKernel:
             epilogue.declare_writes()
             epilogue.fill_borders()
             inner.bind(buffer, start_buffer)
-            nest.emit(geometry.origin(source.layout), epilogue.store)
+            nest.emit(geometry.origin(source.layout), lowered(epilogue.store, shift, isa.lanes))
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
@@ -86,6 +119,16 @@ class DotKernel:
             writes=epilogue.writes,
             scratch_bytes=weights.scratch_bytes,
         )
+
+
+def lowered(store: Store, shift: int, lanes: int) -> Store:
+    """`store` for accumulators that are multiples of 2 ** shift: divides them, exactly."""
+    from tvm.script.ir_builder import tirx as T
+
+    def divided(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
+        store(T.shift_right(acc, T.broadcast(T.int32(shift), lanes)), n, y, x, channel)
+
+    return divided if shift else store
 
 
 def bytes_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:

@@ -8,6 +8,7 @@ padded taps need no special case.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import lcm
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.packing import Weights, code_bits, unpacked_at_once
+from mpqdeploy.targets.program import Grid
 
 GROUP = 4  # input channels that one step multiplies and adds
+MOST_GROUPS = 8  # groups of one step: what one vector and 1-bit weights need
 
 Load = Callable[[int, int], Any]
 
@@ -29,6 +32,7 @@ class Micro(Protocol):
     name: str
     isa: Isa
     registers: int  # accumulators that leave room for the operands
+    unpacks: bool  # whether schedules that restore narrow weights in registers are worth a try
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:
         """Weights `[..., lanes, 4]` as `[..., lanes * 4]`, in the order `multiply` reads."""
@@ -64,15 +68,41 @@ def start_values(weights: NDArray[np.int32], zero: int, lanes: int) -> NDArray[n
     return start
 
 
-class DotInner:
-    """The arithmetic of a `RegisterNest`: `Micro` on groups of 4 channels."""
+def unpack_step(geometry: Dense, grid: Grid, lanes: int, vectors: int) -> int | None:
+    """Groups of one step whose weights fill whole packed vectors; None where none do.
 
-    def __init__(self, geometry: Dense, micro: Micro, weights: Weights, vectors: int) -> None:
-        self.groups = -(-geometry.in_channels // GROUP)
+    Weights of such a step can be restored in registers: each vector is loaded once per step.
+    """
+    if code_bits(grid) == 8:
+        return None
+    codes = vectors * lanes * GROUP
+    step = lcm(codes, unpacked_at_once(grid)) // codes
+    groups = -(-geometry.in_channels // GROUP)
+    return step if step <= MOST_GROUPS and groups % step == 0 else None
+
+
+class DotInner:
+    """The arithmetic of a `RegisterNest`: `Micro` on steps of one or several groups of 4 channels.
+
+    `step`: groups of one step, a divisor of all groups; where set, weights are restored in
+    registers (see `unpack_step`), else read from where `Weights` unpacks them.
+    """
+
+    def __init__(
+        self,
+        geometry: Dense,
+        micro: Micro,
+        weights: Weights,
+        vectors: int,
+        step: int | None = None,
+    ) -> None:
         self._geometry = geometry
         self._micro = micro
         self._weights = weights
         self._vectors = vectors
+        self._in_registers = step is not None
+        self._step = step or 1
+        self.groups = -(-geometry.in_channels // GROUP) // self._step
         self._source: Any = None
         self._start: Any = None
 
@@ -92,6 +122,10 @@ class DotInner:
         return self._start[T.ramp(channel, 1, self._micro.isa.lanes)]
 
     def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
+        return [self._word(place, group * self._step + part) for part in range(self._step)]
+
+    def _word(self, place: tuple[Any, Any, Any], group: Any) -> Any:
+        """The 4 activations of a group as an int32."""
         from tvm.script.ir_builder import tirx as T
 
         word = T.reinterpret("int32", self._source[(*place, T.ramp(group * GROUP, 1, GROUP))])
@@ -102,9 +136,22 @@ class DotInner:
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
-        first = (position * self._vectors + vector) * self._micro.isa.lanes * GROUP
+        for part, word in enumerate(activations):
+            load = self._loader(position, part * self._vectors + vector)
+            acc = self._micro.multiply(acc, word, load)
+        return acc
 
-        def load(start: int, count: int) -> Any:
-            return self._weights.load(first + start, count)
+    def _loader(self, position: Any, number: int) -> Load:
+        """Reads the `number`-th vector of weights of a step."""
+        codes = self._micro.isa.lanes * GROUP
+        per_step = self._step * self._vectors * codes
 
-        return self._micro.multiply(acc, activations, load)
+        def from_tile(start: int, count: int) -> Any:
+            return self._weights.load(position * per_step + number * codes + start, count)
+
+        def from_packed(start: int, count: int) -> Any:
+            size = unpacked_at_once(self._weights.grid)
+            unit, code = divmod(number * codes + start, size)
+            return self._weights.load_unit(position * (per_step // size) + unit, code, count)
+
+        return from_packed if self._in_registers else from_tile

@@ -17,6 +17,7 @@ class Portable:
     name = "dot_portable"
     isa = Isa.PORTABLE
     registers = 8
+    unpacks = False  # its vectors are too short
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:
         return np.swapaxes(codes, -1, -2).reshape(*codes.shape[:-2], -1)

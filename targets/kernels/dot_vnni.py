@@ -16,6 +16,7 @@ class Vnni:
     name = "dot_vnni"
     isa = Isa.VNNI
     registers = 28  # of 32: the others hold weights and the broadcast activations
+    unpacks = True  # a few operations in registers beat a scratch beyond the L1 cache
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:
         return codes.reshape(*codes.shape[:-2], -1)

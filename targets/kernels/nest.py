@@ -76,6 +76,12 @@ def tiles_for(geometry: Dense, lanes: int, registers: int) -> Sequence[Tile]:
     return found[:4]
 
 
+def blocks(geometry: Dense, tile: Tile) -> int:
+    """Blocks of pixels that a tile of output channels is computed in."""
+    rows, columns = -(-geometry.out_height // tile.rows), -(-geometry.out_width // tile.columns)
+    return geometry.batch * rows * columns
+
+
 def _columns(width: int, pixels: int) -> int:
     """The tile width up to `pixels` that wastes least: fewest tiles, then the narrowest."""
     tiles = -(-width // pixels)

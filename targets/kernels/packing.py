@@ -6,6 +6,11 @@ width takes exactly b/8 bytes per weight, and a field never straddles a byte.
 
 Within a field of width f, a vector of V bytes holds 8/f runs of V consecutive codes: byte j holds
 codes j, V+j, 2V+j, ... from its low bits up. Restoring a run is one shift and one mask.
+
+Codes are restored either a tile at a time into scratch, which pays where many pixels read them, or
+where they are read, in registers, which pays where few do. In registers, signed codes of one field
+are left in the high bits of their byte, as the code times a power of two (`lifted`): a mask, and a
+shift for all runs but the last, restore the sign at no further cost.
 """
 
 from __future__ import annotations
@@ -26,6 +31,18 @@ MULTIPLE = 16  # codes of a tile are padded to this: a vector of two bytes of a 
 def field_widths(bits: int) -> tuple[int, ...]:
     """The fields of a code, low bits first: widths from {1, 2, 4, 8} that add up to `bits`."""
     return tuple(width for width in (8, 4, 2, 1) if bits & width)
+
+
+def unpacked_at_once(grid: Grid) -> int:
+    """Consecutive codes that one set of packed vectors holds: the unit of reading in registers."""
+    return VECTOR_BYTES * (8 // min(field_widths(code_bits(grid))))
+
+
+def lifted(grid: Grid) -> int:
+    """Log2 of the factor by which codes that are restored in registers are multiplied."""
+    if grid.bipolar:
+        return 6  # the sign bit over a constant 1: 0x40 = 64 or 0xC0 = -64
+    return 8 - grid.bits if grid.signed and len(field_widths(grid.bits)) == 1 else 0
 
 
 def code_bits(grid: Grid) -> int:
@@ -80,16 +97,22 @@ def _split_field(values: NDArray[np.uint8], width: int, bits: int) -> NDArray[np
     return np.concatenate(parts, axis=1)
 
 
-def pack(codes: NDArray[Any], grid: Grid) -> tuple[NDArray[Any], ...]:
+def pack(
+    codes: NDArray[Any], grid: Grid, *, in_registers: bool = False
+) -> tuple[NDArray[Any], ...]:
     """Pack integer codes `[tiles, length]` into one array `[tiles, bytes]` per field.
 
     `length` is padded to a multiple of `MULTIPLE`. Codes of 8 bits stay as they are (`byte_type`).
+    `in_registers`: codes that will be `lifted` are in two's complement, and +1 and -1 are 0 and 1.
     """
     missing = -codes.shape[1] % MULTIPLE
     if code_bits(grid) == 8:
         return (np.pad(codes, ((0, 0), (0, missing))).astype(byte_type(grid)),)
     lowest = -(1 << (grid.bits - 1)) if grid.signed else 0
-    stored = codes > 0 if grid.bipolar else codes - lowest
+    if in_registers and lifted(grid):
+        stored = codes < 0 if grid.bipolar else codes & ((1 << grid.bits) - 1)
+    else:
+        stored = codes > 0 if grid.bipolar else codes - lowest
     rest = np.pad(stored, ((0, 0), (0, missing))).astype(np.uint8)
     fields = []
     for width in field_widths(code_bits(grid)):
@@ -105,19 +128,26 @@ class Weights:
     in the body, `unpack(tile)` once per tile, then `load(offset, lanes)` for vectors of codes.
     """
 
-    def __init__(self, codes: NDArray[Any], grid: Grid) -> None:
-        """`codes`: shape `[tiles, length]`, each tile in the order in which the kernel reads it."""
+    def __init__(self, codes: NDArray[Any], grid: Grid, *, in_registers: bool = False) -> None:
+        """`codes`: shape `[tiles, length]`, each tile in the order in which the kernel reads it.
+
+        `in_registers`: no scratch; codes are read by `load_unit`. `length` must then be a
+        multiple of `unpacked_at_once`; ValueError otherwise.
+        """
+        if in_registers and codes.shape[1] % unpacked_at_once(grid):
+            raise ValueError(f"{codes.shape[1]} codes per tile do not fill whole vectors")
         self.grid = grid
-        self.constants = pack(codes, grid)
+        self.constants = pack(codes, grid, in_registers=in_registers)
         self.length = codes.shape[1] + -codes.shape[1] % MULTIPLE
         self._direct = code_bits(grid) == 8
+        self._in_registers = in_registers and not self._direct
         self._fields: list[Any] = []
         self._scratch: Any = None
         self._tile: Any = None
 
     @property
     def scratch_bytes(self) -> int:
-        return 0 if self._direct else self.length
+        return 0 if self._direct or self._in_registers else self.length
 
     def declare(self, prefix: str = "weights") -> None:
         from tvm.script.ir_builder import tirx as T
@@ -130,7 +160,7 @@ class Weights:
     def allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        if not self._direct:
+        if self.scratch_bytes:
             self._scratch = T.alloc_buffer((self.length,), byte_type(self.grid), scope="global")
 
     def load(self, offset: Any, lanes: int) -> Any:
@@ -143,24 +173,44 @@ class Weights:
         return self._scratch[index]
 
     def unpack(self, tile: Any) -> None:
-        """Restore `tile`; codes of 8 bits are read in place instead."""
+        """Restore `tile` into scratch, if there is any."""
         from tvm.script.ir_builder import tirx as T
 
         self._tile = tile
-        if self._direct:
+        if not self.scratch_bytes:
             return
         for block in _blocks(self.length, code_bits(self.grid)):
             with T.serial(0, block.count) as i:
                 for run in range(block.runs):
                     start = block.start + (i * block.runs + run) * block.lanes
                     index = T.ramp(start, 1, block.lanes)
-                    T.buffer_store(self._scratch, self._restore(block, i, run), [index])
+                    codes = self._restore(block, i, run, 0, block.lanes)
+                    T.buffer_store(self._scratch, codes, [index])
 
-    def _restore(self, block: _Block, i: Any, run: int) -> Any:
-        """The codes of vector `run` of the `i`-th of these blocks."""
+    def load_unit(self, unit: Any, code: int, lanes: int) -> Any:
+        """`lanes` codes from the `code`-th of unit `unit`, times 2 ** `lifted`, in registers.
+
+        A unit is `unpacked_at_once` codes of the current tile; all `lanes` must lie in one run of
+        `VECTOR_BYTES` codes.
+        """
         from tvm.script.ir_builder import tirx as T
 
-        lanes = block.lanes
+        bits = code_bits(self.grid)
+        runs = 8 // min(field_widths(bits))
+        run, first = divmod(code, VECTOR_BYTES)
+        if not lifted(self.grid):
+            block = _Block(0, VECTOR_BYTES, runs, 0)
+            return self._restore(block, unit, run, first, lanes)
+        value = self._fields[0][self._tile, T.ramp(unit * VECTOR_BYTES + first, 1, lanes)]
+        value = T.shift_left(value, T.broadcast(T.uint8((runs - 1 - run) * bits), lanes))
+        value = T.bitwise_and(value, T.broadcast(T.uint8(256 - (256 >> bits)), lanes))
+        if self.grid.bipolar:
+            value = T.bitwise_or(value, T.broadcast(T.uint8(1 << lifted(self.grid)), lanes))
+        return T.reinterpret(f"int8x{lanes}", value)
+
+    def _restore(self, block: _Block, i: Any, run: int, first: int, lanes: int) -> Any:
+        """`lanes` codes, from the `first`, of vector `run` of the `i`-th of these blocks."""
+        from tvm.script.ir_builder import tirx as T
 
         def splat(value: int) -> Any:
             return T.broadcast(T.uint8(value % 256), lanes)
@@ -169,8 +219,9 @@ class Weights:
         below = 0
         for buffer, width in zip(self._fields, field_widths(code_bits(self.grid)), strict=True):
             per_byte = 8 // width
-            vector = (i * (block.runs // per_byte) + run // per_byte) * lanes
-            value = buffer[self._tile, T.ramp(block.start // per_byte + vector, 1, lanes)]
+            vector = (i * (block.runs // per_byte) + run // per_byte) * block.lanes
+            at = block.start // per_byte + vector + first
+            value = buffer[self._tile, T.ramp(at, 1, lanes)]
             value = T.shift_right(value, splat(run % per_byte * width))
             value = T.shift_left(T.bitwise_and(value, splat((1 << width) - 1)), splat(below))
             total = value if total is None else T.bitwise_or(total, value)

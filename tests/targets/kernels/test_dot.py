@@ -71,3 +71,70 @@ def test_declines_what_it_cannot_compute() -> None:
     assert not kernel.matches(good.step, good.tensors, Isa.AVX2)
     odd = convolution(image=(1, 8, 8, 16), out=16, acts="s8", zero=300)
     assert not kernel.matches(odd.step, odd.tensors, Isa.VNNI)
+
+
+VNNI = DOT_KERNELS[0]
+on_vnni = pytest.mark.skipif(not runs_here(Isa.VNNI), reason="this machine lacks AVX-512 VNNI")
+
+
+def unpacks(case: Case) -> set[int]:
+    return {way["unpack"] for way in VNNI.schedules(case.step, case.tensors, Isa.VNNI)}
+
+
+@on_vnni
+@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize(
+    ("weights", "channels", "out"),
+    [
+        ("s4", 3, 20),
+        ("s4", 17, 64),
+        ("n2", 33, 64),
+        ("s2", 100, 60),
+        ("s4", 100, 128),
+        ("s2", 32, 16),
+        ("s1", 31, 30),
+        ("b", 30, 64),
+        ("b", 32, 33),
+        ("s3", 16, 64),
+        ("s5", 32, 32),
+        ("s6", 100, 64),
+        ("s7", 32, 16),
+        ("u4", 17, 32),
+        ("u2", 16, 10),
+    ],
+)
+def test_exact_in_registers(weights: str, channels: int, out: int, extreme: bool) -> None:
+    case = convolution(
+        image=(1, 3, 4, channels), out=out, weights=weights, zero=7, extreme=extreme, stride=(2, 2)
+    )
+    assert unpacks(case) == {0, 1}
+    check(case, VNNI, Isa.VNNI)
+
+
+@on_vnni
+@pytest.mark.parametrize("weights", ["s4", "s2", "b"])
+@pytest.mark.parametrize("weight", [-1, 1])
+def test_sums_near_the_bound_are_exact_in_registers(weights: str, weight: int) -> None:
+    """A long sum of the largest products, all of one sign: the factor must not overflow it."""
+    case = convolution(
+        image=(1, 1, 1, 512), out=16, kernel=(1, 1), padding=(0, 0, 0, 0), weights=weights
+    )
+    case.codes[:] = 255
+    case.conv.weights[:] = case.conv.weight_grid.high if weight > 0 else case.conv.weight_grid.low
+    assert unpacks(case) == {0, 1}
+    check(case, VNNI, Isa.VNNI)
+
+
+def test_registers_only_where_the_factor_fits_and_vectors_fill() -> None:
+    assert unpacks(convolution(image=(1, 3, 3, 64), out=64)) == {0}
+    assert unpacks(convolution(image=(1, 3, 3, 3), out=16, weights="s4")) == {0}
+    long = convolution(image=(1, 3, 3, 4096), out=16, weights="s2", extreme=True)
+    long.conv.weights[:] = -2
+    assert VNNI.matches(long.step, long.tensors, Isa.VNNI)
+    assert unpacks(long) == {0}
+
+
+def test_few_pixels_unpack_in_registers_untuned() -> None:
+    for side, unpack in ((2, 1), (16, 0)):
+        case = convolution(image=(1, side, side, 64), out=64, weights="s4")
+        assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["unpack"] == unpack

@@ -8,7 +8,14 @@ import tvm
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
-from mpqdeploy.targets.kernels.packing import Weights, field_widths, pack
+from mpqdeploy.targets.kernels.packing import (
+    VECTOR_BYTES,
+    Weights,
+    field_widths,
+    lifted,
+    pack,
+    unpacked_at_once,
+)
 from mpqdeploy.targets.program import Grid
 
 GRIDS = [
@@ -75,3 +82,49 @@ def test_restores_on_this_machine() -> None:
     codes = random_codes(grid, (2, 16 * 64 + 8))
     cpu = tvm.target.codegen.llvm_get_system_cpu()
     np.testing.assert_array_equal(restore(codes, grid, cpu), codes)
+
+
+def restore_in_registers(codes: np.ndarray, grid: Grid, lanes: int, mcpu: str) -> np.ndarray:
+    """Codes after packing and reading them, unit by unit, from the packed vectors."""
+    weights = Weights(codes, grid, in_registers=True)
+    assert weights.scratch_bytes == 0
+    tiles, length = codes.shape
+    size = unpacked_at_once(grid)
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name("restore")
+        weights.declare()
+        out = T.arg("out", T.buffer((tiles, length), "int32"))
+        weights.allocate()
+        with T.serial(0, tiles) as tile:
+            weights.unpack(tile)
+            with T.serial(0, length // size) as unit:
+                for code in range(0, size, lanes):
+                    value = T.cast(weights.load_unit(unit, code, lanes), f"int32x{lanes}")
+                    T.buffer_store(out, value, [tile, T.ramp(unit * size + code, 1, lanes)])
+    func = builder.get().with_attr("global_symbol", "restore")
+    target = tvm.target.Target({"kind": "llvm", "mcpu": mcpu})
+    result = tvm.runtime.tensor(np.zeros((tiles, length), "int32"))
+    constants = [tvm.runtime.tensor(array) for array in weights.constants]
+    tvm.compile(func, target=target).jit()["restore"](*constants, result)
+    return result.numpy()
+
+
+NARROW = [grid for grid in GRIDS if grid.bits < 8]
+
+
+@pytest.mark.parametrize("lanes", [16, 64])
+@pytest.mark.parametrize("grid", NARROW, ids=str)
+def test_restores_every_code_in_registers(grid: Grid, lanes: int) -> None:
+    codes = random_codes(grid, (2, 3 * unpacked_at_once(grid)), seed=lanes)
+    codes[0, 0], codes[0, 1] = grid.low, grid.high
+    result = restore_in_registers(codes, grid, lanes, "x86-64")
+    np.testing.assert_array_equal(result, codes << lifted(grid))
+    width = 1 if grid.bipolar else grid.bits
+    packed = pack(codes, grid, in_registers=True)
+    assert sum(array.nbytes for array in packed) == codes.size * width // 8
+
+
+def test_registers_need_whole_vectors() -> None:
+    grid = Grid(bits=4, signed=True)
+    with pytest.raises(ValueError, match="do not fill"):
+        Weights(random_codes(grid, (1, 3 * VECTOR_BYTES)), grid, in_registers=True)
