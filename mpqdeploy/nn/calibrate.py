@@ -66,7 +66,7 @@ def calibrate(
                 f"no data reached the activation quantizer of {name!r}.",
                 hint="Calibrate with at least one batch of images.",
             )
-        quantizer.scale.fill_(_best_scale(observation, quantizer.codes, bits))
+        quantizer.set_scale_(_best_scale(observation, quantizer.codes, bits))
 
 
 def _best_scale(seen: _Observation, codes: Codes, bits: int) -> float:

@@ -38,11 +38,6 @@ class Codes:
         result: Tensor = torch.ops.aten.hardtanh_backward(grad, x, low, high)
         return result
 
-    def gain(self, x: Tensor) -> float:
-        """LSQ's factor 1/sqrt(features * high) with the features of one sample [F]."""
-        features = x[0].numel() if x.dim() > 1 else x.numel()
-        return float((features * self.high) ** -0.5)
-
 
 class _QuantizeAct(Function):
     @staticmethod
@@ -61,7 +56,7 @@ class _QuantizeAct(Function):
         if ctx.needs_input_grad[1]:
             # d y / d scale is code - x / scale inside the range and code outside it.
             total = torch.dot(_flat(grad), _flat(y)) - torch.dot(_flat(grad_x), _flat(x))
-            grad_scale = total / scale * ctx.codes.gain(x)
+            grad_scale = total / scale
         return grad_x, grad_scale, None
 
 
@@ -96,8 +91,7 @@ class _MixActs(Function):
                 part_out.add_(passed, alpha=weights[n])
                 along_code[n] += torch.dot(part, codes.quantize(part_x, scales[n]))
                 along_x[n] += torch.dot(passed, part_x)
-        gains = scales.new_tensor([codes.gain(x) for codes in ctx.grids])
-        return grad_x, chances * gains * (along_code - along_x) / scales, along_code, None
+        return grad_x, chances * (along_code - along_x) / scales, along_code, None
 
 
 class _QuantizeWeight(Function):
@@ -129,8 +123,8 @@ class _BinarizeWeight(Function):
 def quantize_act(x: Tensor, scale: Tensor, codes: Codes) -> Tensor:
     """Quantize activations of any shape with one learned `scale` (0-dim).
 
-    The scale's gradient is LSQ's, so that a scale moves about as fast, relative to its size, as a
-    weight does [F].
+    The gradient of the scale is LSQ's, without its factor for the size of a layer [F]: that one
+    belongs to an optimizer that moves the scale itself (see `ActQuant`).
     """
     result: Tensor = _QuantizeAct.apply(_single(x), scale, codes)  # type: ignore[no-untyped-call]
     return result

@@ -12,6 +12,7 @@ out of the integer sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +105,11 @@ class WeightQuant(_TensorQuant):
 
 
 class ActQuant(_TensorQuant):
-    """`tensor_quant` of an activation, with one learned scale.
+    """`tensor_quant` of an activation, with one scale that is learned as its logarithm.
+
+    An optimizer that steps on the scale itself has to be slowed down by LSQ's factor, and one rough
+    first step (8 bits: scales of 0.01) still takes it below zero, where every gradient ends: a
+    network with 1-bit weights died so. A step on the logarithm is a relative one [o].
 
     Unsigned: codes 0..2^bits - 1, so {0, 1} at one bit. Signed: two's complement, and {-1, +1} at
     one bit. While `observer` is set, it is shown the input, which passes on unquantized.
@@ -114,7 +119,7 @@ class ActQuant(_TensorQuant):
         super().__init__(bits)
         self.signed = signed
         self.codes = _act_codes(bits, signed)
-        self.scale = nn.Parameter(torch.tensor(INITIAL_RANGE / self.codes.high))
+        self.log_scale = nn.Parameter(torch.tensor(INITIAL_RANGE / self.codes.high).log())
         self.observer: Callable[[Tensor], None] | None = None
 
     def quantize(self, x: Tensor) -> Tensor:
@@ -122,14 +127,19 @@ class ActQuant(_TensorQuant):
         if self.observer is not None:
             self.observer(x.detach())
             return x
-        return quantize_act(x, self.positive_scale(), self.codes)
+        return quantize_act(x, self.scale, self.codes)
 
-    def positive_scale(self) -> Tensor:
-        """The scale, shape `[]`, kept above zero whatever step an optimizer took."""
-        return self.scale.clamp_min(SMALLEST_SCALE)
+    @property
+    def scale(self) -> Tensor:
+        """The scale, shape `[]`, positive."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def set_scale_(self, scale: float) -> None:
+        self.log_scale.fill_(math.log(scale))
 
     def forward(self, x: Tensor) -> QuantTuple:
-        return self.quantize(x), self.positive_scale(), self.zero_point, self.bit_width
+        return self.quantize(x), self.scale, self.zero_point, self.bit_width
 
 
 def _act_codes(bits: int, signed: bool) -> Codes:

@@ -115,7 +115,7 @@ class SearchLayer(nn.Module):
                 quantizer.observer(x.detach())
         if any(quantizer.observer is not None for quantizer in quantizers):
             return x
-        scales = torch.stack([quantizer.positive_scale() for quantizer in quantizers])
+        scales = torch.stack([quantizer.scale for quantizer in quantizers])
         return mix_acts(x, scales, chances, [quantizer.codes for quantizer in quantizers])
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -34,7 +34,7 @@ def transfer(source: nn.Module, destination: nn.Module) -> tuple[tuple[str, int]
     missing = []
     for key, quantizer in act_quantizers(destination).items():
         if key in known:
-            quantizer.scale.copy_(known[key].scale)
+            quantizer.log_scale.copy_(known[key].log_scale)
         else:
             missing.append(key)
     return tuple(missing)

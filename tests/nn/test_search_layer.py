@@ -19,8 +19,8 @@ def make(site, candidates=SIX, mode="joint", seed=0):
     with torch.no_grad():
         for logits in layer.logits:
             logits.copy_(torch.randn(logits.shape, generator=generator))
-        for act in layer.acts:
-            act.scale.copy_(2 / act.codes.high)
+    for act in layer.acts:
+        act.set_scale_(2 / act.codes.high)
     return layer
 
 

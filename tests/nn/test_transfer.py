@@ -15,9 +15,8 @@ def supernet():
     found = sites(SPEC)
     net = build_supernet(SPEC, {s.name: [s.pinned] if s.pinned else [WIDE, NARROW] for s in found})
     randomise_batchnorm(net)
-    with torch.no_grad():
-        for index, quantizer in enumerate(act_quantizers(net).values()):
-            quantizer.scale.fill_(0.01 * (index + 1))
+    for index, quantizer in enumerate(act_quantizers(net).values()):
+        quantizer.set_scale_(0.01 * (index + 1))
     return net
 
 
