@@ -10,6 +10,10 @@ from mpqdeploy.search.cost import Candidates
 from mpqdeploy.search.program import cheapest
 
 
+ROUNDING = 1e-9
+"""Relative: two sums of the same costs in another order."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reach:
     """One budget against the reachable range of its metric, in the metric's unit."""
@@ -52,7 +56,8 @@ def check_reachable(
             )
     ranges = [reach(budget, tables[budget.metric], candidates) for budget in budgets]
     for one in ranges:
-        if one.limit < one.least:
+        # A limit that was set to the least reachable cost may differ from it in the last bits.
+        if one.limit < one.least * (1 - ROUNDING):
             raise BudgetError(
                 f"the {one.metric} budget of {_amount(one.limit, one.unit)} is below the cheapest "
                 f"network of the search space: the least reachable {one.metric} is "
