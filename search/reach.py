@@ -9,7 +9,6 @@ from mpqdeploy.core import Budget, BudgetError, ConfigError, CostTable
 from mpqdeploy.search.cost import Candidates
 from mpqdeploy.search.program import cheapest
 
-
 ROUNDING = 1e-9
 """Relative: two sums of the same costs in another order."""
 
