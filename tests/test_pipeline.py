@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import mpqdeploy
@@ -23,6 +24,7 @@ from mpqdeploy.core import Budget
 from mpqdeploy.core.files import read_json
 from mpqdeploy.data import DataSpec, load_dataset
 from mpqdeploy.results import Row
+from mpqdeploy.targets.target import NAMED
 from tests.forks import ONE_THREAD, Forks
 from tests.runs import STEPS, half_written, outcome, searched, write_config
 
@@ -346,3 +348,46 @@ def test_another_configuration_does_not_overwrite_a_run(finished: Path, forks: F
     )
     assert "train.epochs was 2, is 1" in line
     assert json.loads((finished / "run" / "summary.json").read_text())["holds"]
+
+
+def test_files_that_cannot_be_compiled_are_one_line(
+    finished: Path, forks: Forks, tmp_path: Path
+) -> None:
+    bundle = finished / "run" / "bundle"
+    out = tmp_path / "out"
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes((bundle / "model.qonnx.onnx").read_bytes()[:2000])
+    odd = tmp_path / "odd.onnx"
+    model = onnx.load(bundle / "model.qonnx.onnx")
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type = "Erf"
+    onnx.save(model, odd)
+    cases = {cut: "cut.onnx", odd: "Erf", bundle / "model.onnx": "model.onnx"}
+    for path, word in cases.items():
+        line = refused(forks, tmp_path, "compile", str(path), "--out", str(out), "-q")
+        assert word in line, line
+        assert not out.exists()
+    assert relu.name in refused(forks, tmp_path, "compile", str(odd), "--out", str(out), "-q")
+
+
+def test_a_tampered_bundle_is_not_measured(finished: Path, forks: Forks, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished / "run" / "bundle", tmp_path / "bundle")
+    policy = copy / "policy.json"
+    policy.write_text(policy.read_text().replace("8/8", "4/4"), encoding="utf-8")
+    line = refused(forks, tmp_path, "measure", str(copy), "-q")
+    assert "policy.json differs" in line
+    policy.unlink()
+    assert "policy.json" in refused(forks, tmp_path, "measure", str(copy), "-q")
+
+
+def test_a_target_that_this_machine_is_not_is_one_line(forks: Forks, tmp_path: Path) -> None:
+    absent = next((name for name, target in NAMED.items() if target.missing()), None)
+    if absent is None:
+        pytest.skip("this CPU has the features of every named target")
+    config = write_config(
+        tmp_path / "c.yaml", store=tmp_path / "s.sqlite", run_dir=tmp_path / "run"
+    )
+    line = refused(forks, tmp_path, "run", str(config), "--set", f"target.name={absent}")
+    assert f"'{absent}' cannot run on this machine" in line
+    assert NAMED[absent].missing()[0] in line
+    assert not (tmp_path / "run").exists()
