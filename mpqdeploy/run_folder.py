@@ -157,6 +157,8 @@ class RunFolder:
         result = work(folder)
         seconds = time.monotonic() - started
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+        for hidden in [path for path in folder.rglob(".*") if path.is_file()]:
+            hidden.unlink()  # the temporary file of a write that was killed
         record = {
             "inputs": _digest(inputs),
             "result": result,
@@ -239,8 +241,7 @@ def _plain(value: Any) -> Any:
 
 def _hashes(folder: Path) -> dict[str, str]:
     own = ("started.json", "done.json")
-    # A killed write leaves its hidden temporary file: no part of the result.
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith("."))
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     named = {str(path.relative_to(folder)): path for path in files}
     return {name: sha256(path) for name, path in named.items() if name not in own}
 

@@ -40,6 +40,8 @@ class Library:
 
         if not path.is_file():
             raise BundleError(f"{path} does not exist.", hint="Compile the model first.")
+        if _cut_short(path):
+            raise BundleError(f"{path} is cut short.", hint="Copy it again, or compile it again.")
         try:
             self._machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
             text = bytes(self._machine["metadata"]().numpy())
@@ -120,6 +122,18 @@ def _aligned(array: NDArray[np.float32]) -> Any:
     copy = raw[start : start + array.nbytes].view(np.float32).reshape(array.shape)
     copy[...] = array
     return tvm_ffi.from_dlpack(copy)
+
+
+def _cut_short(path: Path) -> bool:
+    """Whether an ELF file ends before its section table: loading it would kill the process."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    if head[:4] != b"\x7fELF":
+        return False
+    table, size, count = (
+        int.from_bytes(head[start:stop], "little") for start, stop in ((40, 48), (58, 60), (60, 62))
+    )
+    return path.stat().st_size < table + size * count
 
 
 def _port(data: Mapping[str, Any]) -> Port:

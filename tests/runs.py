@@ -88,11 +88,12 @@ def tensors(state: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def half_written(run_dir: Path) -> list[str]:
-    """JSON files that cannot be read, and checkpoints of steps that are done.
-
-    A killed write may leave its hidden temporary file, which no reader takes for a result.
-    """
-    found = [path for path in run_dir.rglob("*") if path.suffix == ".tmp" or path.name == "scratch"]
+    """JSON files that cannot be read, temporary files, and checkpoints of steps that are done."""
+    found = [
+        path
+        for path in run_dir.rglob("*")
+        if path.name.startswith(".") or path.suffix == ".tmp" or path.name == "scratch"
+    ]
     for path in run_dir.rglob("[!.]*.json"):
         try:
             json.loads(path.read_text(encoding="utf-8"))

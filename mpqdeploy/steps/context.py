@@ -26,6 +26,7 @@ from mpqdeploy.data import Dataset, Loader, load_dataset
 from mpqdeploy.nn import ModelSpec, sites
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
+from mpqdeploy.search.reach import check_reachable
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.passes.select import Measured
 from mpqdeploy.targets.records import RecordStore
@@ -124,7 +125,7 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
         )
     if config.model.checkpoint is not None:
         _check(config, spec)
-    return Context(
+    context = Context(
         config=config,
         folder=folder,
         ui=ui,
@@ -133,6 +134,19 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
         sites=found,
         target=target,
     )
+    _check_counted_budgets(context)
+    return context
+
+
+def _check_counted_budgets(context: Context) -> None:
+    """Whether the budgets that need no measurement can be met: raises `BudgetError` if not."""
+    wide = context.uniform(WIDEST)
+    counted = context.counted
+    parsed = [section.parsed() for section in context.config.budgets]
+    budgets = [
+        limit.resolve(counted[limit.metric].of(wide)) for limit in parsed if limit.metric in counted
+    ]
+    check_reachable(counted, budgets, context.candidates)
 
 
 def _check(config: Config, spec: ModelSpec) -> None:

@@ -29,6 +29,7 @@ from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.draft import draft_round, time_drafts
 
 ENGINE = "engine"
+SHIPPED = "shipped"
 
 
 def search(
@@ -88,8 +89,11 @@ class _Loop:
         done = read_json(self._file) if self._file.exists() else []
         self._known = [*found.rounds, *earlier]
         self._earlier = earlier
+        # Networks that no search found: the anchors, and what earlier attempts shipped.
+        self._compared = len(found.rounds) + sum(t.name.startswith(SHIPPED) for t in earlier)
         self._rounds = [Round.from_json(data) for data in done]
-        self._notes: list[str] = []
+        self._note_file = folder / SCRATCH / "notes.json"
+        self._notes: list[str] = read_json(self._note_file) if self._note_file.exists() else []
 
     def run(self) -> dict[str, object]:
         last = self._context.config.refit.rounds - 1
@@ -123,11 +127,12 @@ class _Loop:
         )
         result = self._engine.search(problem, self._folder / ENGINE, self._listener(problem))
         if index == len(self._rounds):
-            name = f"round {len(self._known) - 1 + index}"
+            number = len(self._known) + index
+            name = f"round {number - self._compared + 1}"
             record = time_drafts(self._context, {name: result.policy})[name]
             limit = next((b.limit for b in budgets if b.metric == "latency"), 0.0)
             turn = draft_round(
-                index, name, result.policy, tables["latency"], record, limit, result.moves
+                number, name, result.policy, tables["latency"], record, limit, result.moves
             )
             self._rounds.append(turn)
             write_json(self._file, [done.to_json() for done in self._rounds])
@@ -187,6 +192,7 @@ class _Loop:
         def on_event(event: Event) -> None:
             if isinstance(event, Note):
                 self._notes.append(event.message)
+                write_json(self._note_file, self._notes)
                 context.folder.log(event.message)
             else:
                 line = progress_line(event, budgets)
@@ -244,4 +250,4 @@ def shipped_round(last: Round, row: Row, attempt: int) -> Round:
 
     What was predicted for it is what was predicted for its draft.
     """
-    return replace(last, index=last.index + 1, name=f"shipped {attempt}", measured=row.latency)
+    return replace(last, index=last.index + 1, name=f"{SHIPPED} {attempt}", measured=row.latency)
