@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mpqdeploy.config import Config
-from mpqdeploy.core import ConfigError, CostTable, Precision
+from mpqdeploy.core import Budget, ConfigError, CostTable, Precision
 from mpqdeploy.core.files import write_json
 from mpqdeploy.results import Round, Row, Summary
 from mpqdeploy.run_folder import Done, RunFolder
@@ -20,7 +20,7 @@ from mpqdeploy.steps.context import Context, prepare
 from mpqdeploy.steps.deploy import deploy
 from mpqdeploy.steps.finetune import finetune, from_float, from_search
 from mpqdeploy.steps.floating import WEIGHTS, float_network
-from mpqdeploy.steps.measure import measure, rows_of
+from mpqdeploy.steps.measure import budgets_now, measure, rows_of
 from mpqdeploy.steps.present import print_plan, print_search, print_summary, print_table
 from mpqdeploy.steps.profile import latency_table
 from mpqdeploy.steps.report import report
@@ -95,10 +95,12 @@ class _Run:
             baselines = self._baselines(floating)
             measured = measure(context, attempt, deployed, baselines, against, floating)
             rows = rows_of(measured)
+            budgets = budgets_now(context.config.budgets, found.budgets, rows)
             known = (*known, shipped_round(known[-1], rows[-1], attempt))
             last = attempt == context.config.refit.rounds or not searched.result["inside"]
-            if rows[-1].inside(found.budgets) or last:
-                return self._finish(table, found, known, searched, deployed, rows, floating)
+            if rows[-1].inside(budgets) or last:
+                rounds = (*found.rounds, *known)
+                return self._finish(table, budgets, rounds, searched, deployed, rows, floating)
             context.ui.note("  the shipped network, as measured, is over the budget: search on")
 
     def _search(
@@ -149,8 +151,8 @@ class _Run:
     def _finish(
         self,
         table: CostTable,
-        found: Anchors,
-        known: tuple[Round, ...],
+        budgets: tuple[Budget, ...],
+        rounds: tuple[Round, ...],
         searched: Done,
         deployed: Done,
         rows: tuple[Row, ...],
@@ -160,9 +162,9 @@ class _Run:
         bundle = ship(context, deployed, rows[-1], floating.result["accuracy"])
         summary = Summary(
             title=f"{context.spec.name} on {context.dataset.name}",
-            budgets=found.budgets,
+            budgets=budgets,
             rows=rows,
-            rounds=(*found.rounds, *known),
+            rounds=rounds,
             bundle=str(bundle),
             report=str(context.folder.path / "report.html"),
             seconds=context.folder.seconds(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpqdeploy.core import LatencyRecord
+from mpqdeploy.config.sections import BudgetSection
+from mpqdeploy.core import Budget, LatencyRecord
 from mpqdeploy.results import Row
 from mpqdeploy.run_folder import Done
-from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.context import WIDEST, Context
 from mpqdeploy.steps.deploy import LIBRARY, policy_of
 from mpqdeploy.steps.rivals import FLOAT, INT8, bound
 from mpqdeploy.targets.library import Library
@@ -50,6 +51,24 @@ def measure(
 
 def rows_of(done: Done) -> tuple[Row, ...]:
     return tuple(Row.from_json(data) for data in done.result)
+
+
+def budgets_now(
+    sections: Sequence[BudgetSection], budgets: Sequence[Budget], rows: Sequence[Row]
+) -> tuple[Budget, ...]:
+    """The budgets that the rows are held against.
+
+    `limit: 75%` of the uniform 8/8 network's latency means that network as timed in turn with the
+    others: a machine's clock drifts by more than an interval between the anchors and the end of a
+    run [o]. Without that row, and for every other limit, the budget stays what it was.
+    """
+    wide = next((row for row in rows if row.name == f"uniform {WIDEST}"), None)
+    return tuple(
+        section.parsed().resolve(wide.latency.median_us)
+        if wide is not None and budget.metric == "latency" and section.parsed().relative
+        else budget
+        for section, budget in zip(sections, budgets, strict=True)
+    )
 
 
 def _time(context: Context, networks: Mapping[str, Done], rivals: Done) -> dict[str, LatencyRecord]:
