@@ -1,4 +1,4 @@
-"""What a share of the uniform 8/8 network's latency means when everything has been timed in turn."""
+"""What a share of the uniform 8/8 network's latency means once all have been timed in turn."""
 
 from __future__ import annotations
 
