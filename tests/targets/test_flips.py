@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mpqdeploy.targets import flips, reference
-from mpqdeploy.targets.flips import compare
+from mpqdeploy.targets import reference
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.program import (
@@ -19,7 +18,8 @@ from mpqdeploy.targets.program import (
     Step,
     Tensor,
 )
-from tests.targets import graphs
+from tests.targets import flips, graphs
+from tests.targets.flips import compare
 
 
 def quantizer(grid: Grid) -> Program:

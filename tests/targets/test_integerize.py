@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from qonnx.core.onnx_exec import execute_onnx
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.targets import flips, reference
+from mpqdeploy.targets import reference
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.program import (
@@ -25,7 +25,7 @@ from mpqdeploy.targets.program import (
     Sum,
     walk,
 )
-from tests.targets import graphs
+from tests.targets import flips, graphs
 from tests.targets.graphs import BIPOLAR, GRAPHS, GraphBuilder
 
 

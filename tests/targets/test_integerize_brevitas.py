@@ -20,9 +20,10 @@ from brevitas.quant import (
 from qonnx.core.onnx_exec import execute_onnx
 from torch import Tensor, nn
 
-from mpqdeploy.targets import flips, reference
+from mpqdeploy.targets import reference
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
+from tests.targets import flips
 
 pytestmark = pytest.mark.slow  # torch.export
 
