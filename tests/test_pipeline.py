@@ -29,9 +29,12 @@ from tests.forks import ONE_THREAD, Forks
 from tests.runs import STEPS, half_written, outcome, searched, write_config
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of one uninterrupted run through the command line, shared by all test processes."""
+@pytest.fixture
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder of one uninterrupted run through the command line, shared by all test processes.
+
+    One test at a time has it: some run commands in it, others copy it.
+    """
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished-run"
     root.mkdir(exist_ok=True)
@@ -39,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (root / "code").exists():
             _run_once(root)
-    return root
+        yield root
 
 
 def _run_once(root: Path) -> None:

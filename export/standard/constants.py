@@ -70,7 +70,10 @@ def _emit_signs(
     """One bit per weight.
 
     ONNX's narrowest type is INT2, which would double the file and needs opset 25. A mask per bit
-    and a Where are plain operators since opset 18; onnxruntime evaluates them when it loads.
+    and a Where are plain operators since opset 18; onnxruntime evaluates them when it loads. They
+    end in codes 0 and 2 around a zero point of 1, not in floats: onnxruntime folds BatchNorm into
+    weights that are float constants and then quantizes these anew to 8 bits per tensor, which
+    changes the network; behind a DequantizeLinear it leaves them alone.
     """
     packed = emitter.constant("signs", pack_signs(codes).reshape(-1, 1))
     masks = emitter.constant("masks", (1 << np.arange(8)).astype(np.uint8).reshape(1, 8))
@@ -83,6 +86,15 @@ def _emit_signs(
         flat = emitter.node("Slice", [flat, first, last])
     shape = emitter.constant("shape", np.array(codes.shape, np.int64))
     shaped = emitter.node("Reshape", [flat, shape])
-    plus = emitter.constant("plus", quantizer.scale)
-    minus = emitter.constant("minus", -quantizer.scale)
-    emitter.node("Where", [shaped, plus, minus], output)
+    axis = axis_of(quantizer.scale, codes.ndim)
+    if axis is None:
+        plus = emitter.constant("plus", quantizer.scale)
+        minus = emitter.constant("minus", -quantizer.scale)
+        emitter.node("Where", [shaped, plus, minus], output)
+        return
+    plus, minus = emitter.constant("plus", np.uint8(2)), emitter.constant("minus", np.uint8(0))
+    stored = emitter.node("Where", [shaped, plus, minus])
+    size = quantizer.scale.size
+    scale = emitter.constant("scale", _per_axis(quantizer.scale, size))
+    zero = emitter.constant("zero", _per_axis(np.ones((), np.uint8), size))
+    emitter.node("DequantizeLinear", [stored, scale, zero], output, axis=axis)

@@ -17,6 +17,7 @@ from mpqdeploy.export.executors import (
 )
 from mpqdeploy.export.standard import to_standard_onnx
 from tests.export.networks import images, model, quant_node
+from tests.targets.graphs import conv_chain
 
 
 def test_stock_onnxruntime_runs_it(standard_file: Path, qonnx_file: Path) -> None:
@@ -138,3 +139,24 @@ def test_a_file_that_nobody_cleaned(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, qonnx_logits(raw, x), rtol=1e-5, atol=1e-6)
     codes = np.clip(np.round(weights.T / np.float32(0.2)), -8, 7) * np.float32(0.2)
     np.testing.assert_allclose(found, np.round(x / 0.1) * 0.1 @ codes, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_onnxruntime_leaves_one_bit_weights_alone(seed: int, tmp_path: Path) -> None:
+    """Its default optimizations must not fold BatchNorm into the signs and quantize them anew."""
+    source = conv_chain(seed, channels=(3, 32, 32, 16), weight_bits=1, act_bits=8)
+    to_standard_onnx(source, tmp_path / "m.onnx")
+    shape = [d.dim_value for d in source.graph.input[0].type.tensor_type.shape.dim]
+    x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    runs = []
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(
+            tmp_path / "m.onnx", options, providers=["CPUExecutionProvider"]
+        )
+        runs.append(session.run(None, {session.get_inputs()[0].name: x})[0])
+    plain, optimized = runs
+    # A flip at a threshold moves a few outputs; weights of 8 bits per tensor move all of them.
+    moved = np.abs(optimized - plain) > 1e-4 * np.abs(plain).max()
+    assert moved.mean() < 0.05
