@@ -83,6 +83,7 @@ class _Loop:
         self._context = context
         self._table = table
         self._budgets = found.budgets
+        self._latency = next((b for b in found.budgets if b.metric == "latency"), None)
         self._engine = engine(context)
         self._folder = folder
         self._file = folder / SCRATCH / "rounds.json"
@@ -144,7 +145,7 @@ class _Loop:
     def _demand(self, index: int) -> tuple[dict[str, CostTable], tuple[Budget, ...], Refit | None]:
         """Tables and budgets of a round: corrected by every measurement before it."""
         tables = {**self._context.counted, "latency": self._table}
-        latency = next((b for b in self._budgets if b.metric == "latency"), None)
+        latency = self._latency
         if latency is None:
             return tables, self._budgets, None
         points = [
@@ -177,8 +178,7 @@ class _Loop:
             )
 
     def _inside(self, turn: Round) -> bool:
-        latency = next((b for b in self._budgets if b.metric == "latency"), None)
-        return latency is None or latency.holds(turn.measured.interval_us[1])
+        return self._latency is None or self._latency.holds(turn.measured.interval_us[1])
 
     def _nearest(self, last: Result) -> Result:
         """Best so far where no round was inside: the one measured nearest to the budget."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.base import Schedule, Tensors
 from mpqdeploy.targets.kernels.geometry import cannot_overflow, stored_zero, zero_is_storable
 from mpqdeploy.targets.kernels.storable import STORED_BITS, fits_bytes, storable
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layout, Layouts, storage_offset
@@ -110,3 +110,9 @@ def cut(length: int, step: int) -> list[Span]:
     count, rest = divmod(length, step)
     spans = [Span(start=0, count=count, step=step)] if count else []
     return spans + ([Span(start=count * step, count=1, step=rest)] if rest else [])
+
+
+def column_tiles(step: Step, tensors: Tensors) -> list[Schedule]:
+    """Tiles of neighbouring output pixels, likely best first, none wider than the output."""
+    width = tensors[step.outputs[0].tensor].shape[2]
+    return [{"columns": c} for c in dict.fromkeys(min(columns, width) for columns in (8, 4, 2))]

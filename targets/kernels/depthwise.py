@@ -13,6 +13,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.convolution import (
     Geometry,
+    column_tiles,
     cut,
     largest_stored,
     operand_of,
@@ -41,9 +42,7 @@ class Depthwise:
         return one_each and rows * columns <= MOST_TAPS
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        width = tensors[step.outputs[0].tensor].shape[2]
-        tiles = dict.fromkeys(min(columns, width) for columns in (8, 4, 2))
-        return [{"columns": columns} for columns in tiles]
+        return column_tiles(step, tensors)
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Geometry.of(step, tensors).operand

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.convolution import Geometry, cut, multiply, operand_of
+from mpqdeploy.targets.kernels.convolution import Geometry, column_tiles, cut, multiply, operand_of
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
@@ -35,9 +35,7 @@ class Direct:
         return operand_of(step, tensors) is not None
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        width = tensors[step.outputs[0].tensor].shape[2]
-        tiles = dict.fromkeys(min(columns, width) for columns in (8, 4, 2))
-        return [{"columns": columns} for columns in tiles]
+        return column_tiles(step, tensors)
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Geometry.of(step, tensors).operand
