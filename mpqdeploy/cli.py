@@ -92,6 +92,8 @@ def profile(
     quiet: Quiet = False,
 ) -> None:
     """Measure every layer of the model at every candidate precision on the target."""
+    if not dry_run and _show_profile(config, overrides, Ui(as_json=as_json, quiet=quiet)):
+        return
     _pipeline(config, overrides, "profile", False, dry_run, as_json, quiet)
 
 
@@ -217,6 +219,19 @@ def _exit_code(arguments: list[str]) -> int:
 def _fail(message: str) -> int:
     print(f"mpqdeploy: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _show_profile(path: Path, overrides: Sequence[str] | None, ui: Ui) -> bool:
+    """Show a profile that is done, before anything heavy is loaded; False where it is not."""
+    from mpqdeploy.config import Config
+    from mpqdeploy.steps.profiled import finished_profile, print_table
+
+    table = finished_profile(Config.load(path, overrides or ()))
+    if table is None:
+        return False
+    ui.note("profile: done before")
+    print_table(ui, table)
+    return True
 
 
 def _pipeline(

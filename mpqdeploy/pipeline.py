@@ -21,8 +21,9 @@ from mpqdeploy.steps.deploy import deploy
 from mpqdeploy.steps.finetune import finetune, from_float, from_search
 from mpqdeploy.steps.floating import WEIGHTS, float_network
 from mpqdeploy.steps.measure import budgets_now, measure, rows_of
-from mpqdeploy.steps.present import print_plan, print_search, print_summary, print_table
+from mpqdeploy.steps.present import print_plan, print_search, print_summary
 from mpqdeploy.steps.profile import latency_table
+from mpqdeploy.steps.profiled import print_table
 from mpqdeploy.steps.report import report
 from mpqdeploy.steps.rivals import rivals
 from mpqdeploy.steps.search import load_result, rounds_of, search, shipped_round
@@ -65,7 +66,7 @@ class _Run:
             profiled = latency_table(context)
         table = CostTable.from_json(profiled.result)
         if until == "profile":
-            print_table(context, table)
+            print_table(context.ui, table)
             return None
         with ui.step("anchors"):
             anchored = anchors(context, table, profiled)
@@ -96,7 +97,7 @@ class _Run:
             measured = measure(context, attempt, deployed, baselines, against, floating)
             rows = rows_of(measured)
             budgets = budgets_now(context.config.budgets, found.budgets, rows)
-            known = (*known, shipped_round(known[-1], rows[-1], attempt))
+            known = (*known, shipped_round(known[-1], rows, found.reference, attempt))
             last = attempt == context.config.refit.rounds or not searched.result["inside"]
             if rows[-1].inside(budgets) or last:
                 rounds = (*found.rounds, *known)

@@ -136,6 +136,10 @@ class RunFolder:
             return "stale"
         return "missing"
 
+    def done(self, name: str, inputs: Mapping[str, Any]) -> Done | None:
+        """The step as it was finished for these inputs, or None; writes nothing."""
+        return self._done(name) if self.state(name, inputs) == "done" else None
+
     def step(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
         """`work`'s result for these inputs, from disk if it is there.
 

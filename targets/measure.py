@@ -36,14 +36,15 @@ def measure_together(
     fingerprint: Fingerprint,
     *,
     rounds: int = MOST_ROUNDS,
+    least_us: float = LEAST_SAMPLE_US,
 ) -> dict[str, LatencyRecord]:
     """`measure` for things to be compared: one sample of each in turn, A B C, A B C, ...
 
     What disturbs the machine for a while, a busy sibling core above all, then falls on all of
     them alike, and their order stays right. As long as one is unquiet, all are sampled on;
-    `rounds` bounds that.
+    `rounds` bounds that. A sample lasts at least `least_us`.
     """
-    inner = {name: repeats(timer, protocol) for name, timer in timers.items()}
+    inner = {name: repeats(timer, protocol, least_us) for name, timer in timers.items()}
     samples: dict[str, list[float]] = {name: [] for name in timers}
     records: dict[str, LatencyRecord] = {}
     for _ in range(rounds):
@@ -60,17 +61,32 @@ def measure_together(
     return records
 
 
-def repeats(timer: Timer, protocol: Protocol) -> int:
-    """Warm up, then the runs per sample so that one lasts `LEAST_SAMPLE_US`."""
+def at_clock_of(
+    record: LatencyRecord, beside: LatencyRecord, reference: LatencyRecord
+) -> LatencyRecord:
+    """`record` as it would have read when `reference` was taken.
+
+    `beside` is the reference network again, timed in turn with `record`. Each sample is divided by
+    its neighbour and multiplied by the reference's median: what the machine's clock did in between
+    leaves both alike and cancels, so records of different minutes can be compared [o]. Raises
+    `ValueError` where the two were not timed in turn.
+    """
+    pairs = zip(record.samples_us, beside.samples_us, strict=True)
+    samples = tuple(own / other * reference.median_us for own, other in pairs)
+    return replace(record, samples_us=samples)
+
+
+def repeats(timer: Timer, protocol: Protocol, least_us: float = LEAST_SAMPLE_US) -> int:
+    """Warm up, then the runs per sample so that one lasts `least_us`."""
     if protocol.warmup:
         timer(protocol.warmup, 1)
     inner = max(protocol.inner, 1)
     while inner < MOST_INNER:
         took = min(timer(inner, 1)) * inner
-        if took >= LEAST_SAMPLE_US:
+        if took >= least_us:
             break
         # A run too short for the clock reads 0: grow by a bounded factor until it does not.
-        factor = min(1.1 * LEAST_SAMPLE_US / took, 100.0) if took > 0 else 100.0
+        factor = min(1.1 * least_us / took, 100.0) if took > 0 else 100.0
         inner = min(math.ceil(inner * factor), MOST_INNER)
     return inner
 

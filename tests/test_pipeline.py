@@ -151,6 +151,19 @@ def test_a_second_run_repeats_the_table_and_does_nothing(finished: Path, forks: 
     assert seconds < longest
 
 
+def test_a_finished_profile_is_shown_without_loading_torch(finished: Path) -> None:
+    script = (
+        "import sys; from mpqdeploy.cli import _exit_code; code = _exit_code(sys.argv[1:]);"
+        "heavy = {'torch', 'brevitas', 'sklearn', 'scipy'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    command = [sys.executable, "-c", script, "profile", str(finished / "c.yaml"), "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    done = read_json(finished / "run" / "steps" / "profile" / "done.json")
+    assert json.loads(ended.stdout) == done["result"]
+
+
 def test_the_report_is_written_again_from_disk(finished: Path, forks: Forks) -> None:
     report = finished / "run" / "report.html"
     before = report.read_text(encoding="utf-8")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mpqdeploy.core import Budget, CostTable
 from mpqdeploy.results import Round
 from mpqdeploy.run_folder import Done
 from mpqdeploy.search.program import cheapest
 from mpqdeploy.steps.context import WIDEST, Context
-from mpqdeploy.steps.draft import draft_round, time_drafts
+from mpqdeploy.steps.draft import Reference, draft_round, reference, time_draft
+
+REFERENCE = "uniform 8/8"
+LIBRARY = "reference.so"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +22,7 @@ class Anchors:
 
     rounds: tuple[Round, ...]
     budgets: tuple[Budget, ...]
+    reference: Reference
 
 
 def anchors(context: Context, table: CostTable, profiled: Done) -> Done:
@@ -30,29 +35,33 @@ def anchors(context: Context, table: CostTable, profiled: Done) -> Done:
         **context.config.part("model", "data", "target", "precisions", "budgets", "measure"),
         "profile": profiled,
     }
-    return context.folder.step("anchors", inputs, lambda _: _anchors(context, table))
+    return context.folder.step("anchors", inputs, lambda folder: _anchors(context, table, folder))
 
 
 def read_anchors(done: Done) -> Anchors:
+    rounds = tuple(Round.from_json(data) for data in done.result["rounds"])
     return Anchors(
-        rounds=tuple(Round.from_json(data) for data in done.result["rounds"]),
+        rounds=rounds,
         budgets=tuple(Budget(**data) for data in done.result["budgets"]),
+        reference=Reference(record=rounds[0].measured, library=done.folder / LIBRARY),
     )
 
 
-def _anchors(context: Context, table: CostTable) -> dict[str, object]:
-    policies = {"uniform 8/8": context.uniform(WIDEST)}
+def _anchors(context: Context, table: CostTable, folder: Path) -> dict[str, object]:
+    wide = context.uniform(WIDEST)
+    with context.ui.task("compiling the reference", 1) as task:
+        against = reference(context, folder / LIBRARY)
+        task.advance(note=REFERENCE)
+    records = {REFERENCE: (wide, against.record)}
     least = cheapest(table, {"latency": table}, (), context.candidates)
-    if least is not None and least != policies["uniform 8/8"]:
-        policies["cheapest"] = least
-    records = time_drafts(context, policies)
+    if least is not None and least != wide:
+        records["cheapest"] = (least, time_draft(context, "cheapest", least, against))
     rounds = [
-        draft_round(index, name, policy, table, records[name], limit=0.0, moves=0)
-        for index, (name, policy) in enumerate(policies.items())
+        draft_round(index, name, policy, table, record, limit=0.0, moves=0)
+        for index, (name, (policy, record)) in enumerate(records.items())
     ]
-    wide = policies["uniform 8/8"]
     uniform = {metric: counted.of(wide) for metric, counted in context.counted.items()}
-    uniform["latency"] = records["uniform 8/8"].median_us
+    uniform["latency"] = against.record.median_us
     budgets = context.resolve(uniform)
     for budget in budgets:
         context.ui.note(f"  budget: {budget.metric} at most {budget.limit:.6g}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,36 +19,58 @@ from mpqdeploy.export.qonnx import export_qonnx
 from mpqdeploy.nn import build_quantized, calibrate
 from mpqdeploy.nn.training import seed_everything
 from mpqdeploy.results import Round
-from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.context import WIDEST, Context
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.fingerprint import short_hash
 from mpqdeploy.targets.kernels import KERNELS
 from mpqdeploy.targets.library import Library
-from mpqdeploy.targets.measure import call_timer, measure_together
+from mpqdeploy.targets.measure import Timer, at_clock_of, call_timer, measure, measure_together
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def time_drafts(context: Context, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
-    """Latency records of the policies' networks, by the names given.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """The uniform 8/8 network: the clock by which every draft of a run is read.
 
-    What the record store has of this very network, target, machine and kernels is read there: a
-    run that repeats another one decides as that one did. The rest is timed in turn.
+    `record` is its latency as the run first knew it; `library` is timed again beside every draft.
     """
-    digests = {label: _digest(context, policy) for label, policy in policies.items()}
-    known = {label: context.store.get_network(digest) for label, digest in digests.items()}
-    records = {label: record for label, record in known.items() if record is not None}
-    missing = {label: policy for label, policy in policies.items() if label not in records}
-    if missing:
-        for label, record in _time(context, missing).items():
-            context.store.put_network(digests[label], record)
-            records[label] = record
-    return records
+
+    record: LatencyRecord
+    library: Path
 
 
-def _digest(context: Context, policy: Policy) -> str:
-    """Everything that a network's latency depends on."""
+def reference(context: Context, library: Path) -> Reference:
+    """Compile the uniform 8/8 network to `library`; time it unless the record store knows it."""
+    policy = context.uniform(WIDEST)
+    compiled = _compile(context, policy, library)
+    digest = _digest(context, policy)
+    record = context.store.get_network(digest)
+    if record is None:
+        record = measure(_timer(context, compiled), context.protocol, context.fingerprint)
+        context.store.put_network(digest, record)
+    return Reference(record=record, library=library)
+
+
+def time_draft(context: Context, label: str, policy: Policy, against: Reference) -> LatencyRecord:
+    """Latency record of the policy's network, at the clock of the reference.
+
+    A machine's clock drifts by more than an interval between two rounds, so the network is timed
+    in turn with the reference and its samples are taken relative to that one's. What the record
+    store has of this very network, target, machine, kernels and reference is read there: a run
+    that repeats another one decides as that one did.
+    """
+    digest = _digest(context, policy, against.record)
+    record = context.store.get_network(digest)
+    if record is None:
+        record = _time(context, label, policy, against)
+        context.store.put_network(digest, record)
+    return record
+
+
+def _digest(context: Context, policy: Policy, against: LatencyRecord | None = None) -> str:
+    """Everything that a network's latency depends on, and what it was read against."""
     spec = context.spec
     content = {
         "model": [spec.name, spec.num_classes, spec.image, dict(spec.options)],
@@ -58,36 +80,35 @@ def _digest(context: Context, policy: Policy) -> str:
         "kernels": [[kernel.name, kernel.version] for kernel in KERNELS],
         "protocol": vars(context.protocol),
         "mpqdeploy": __version__,
+        "reference_us": against.median_us if against else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _time(context: Context, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
-    with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as name:
-        libraries = {}
-        with context.ui.task("compiling drafts", len(policies)) as task:
-            for label, policy in policies.items():
-                libraries[label] = _compile(context, policy, Path(name) / label.replace("/", "-"))
-                task.advance(note=label)
+def _time(context: Context, label: str, policy: Policy, against: Reference) -> LatencyRecord:
+    with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
+        with context.ui.task("compiling drafts", 1) as task:
+            library = _compile(context, policy, Path(folder) / "draft.so")
+            task.advance(note=label)
         timers = {
-            label: call_timer(
-                library.bound(library.random_inputs()), threads=context.target.threads
-            )
-            for label, library in libraries.items()
+            "draft": _timer(context, library),
+            "reference": _timer(context, Library(against.library)),
         }
-        return measure_together(timers, context.protocol, context.fingerprint)
+        records = measure_together(timers, context.protocol, context.fingerprint)
+    return at_clock_of(records["draft"], records["reference"], against.record)
 
 
-def _compile(context: Context, policy: Policy, folder: Path) -> Library:
+def _timer(context: Context, library: Library) -> Timer:
+    return call_timer(library.bound(library.random_inputs()), threads=context.target.threads)
+
+
+def _compile(context: Context, policy: Policy, library: Path) -> Library:
     net = untrained(context, policy)
-    export_qonnx(net, context.spec.image, folder / "model.qonnx.onnx")
-    compiled = compile_qonnx(
-        folder / "model.qonnx.onnx",
-        context.target,
-        folder / "model.so",
-        measured=context.measured(),
-    )
-    return Library(compiled.library)
+    with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
+        model = Path(folder) / "model.qonnx.onnx"
+        export_qonnx(net, context.spec.image, model)
+        compile_qonnx(model, context.target, library, measured=context.measured())
+    return Library(library)
 
 
 def untrained(context: Context, policy: Policy) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpqdeploy.core import Budget, CostTable, Policy
+from mpqdeploy.core import Budget, Policy
 from mpqdeploy.report.render import amount, interval, verdict
 from mpqdeploy.results import Summary
 from mpqdeploy.run_folder import Done
@@ -35,17 +35,6 @@ def print_plan(context: Context, until: str | None) -> None:
     for number, line in enumerate(shown, 1):
         ui.say(f"{number}. {line}")
     ui.result({"plan": shown, "budgets": budgets, "sites": [site.name for site in context.sites]})
-
-
-def print_table(context: Context, table: CostTable) -> None:
-    """Measured latency of every site at every candidate, in microseconds."""
-    columns = sorted({p for costs in table.entries.values() for p in costs}, reverse=True)
-    rows = [
-        [name, *(f"{costs[p]:.2f}" if p in costs else "" for p in columns)]
-        for name, costs in table.entries.items()
-    ]
-    context.ui.table("latency per site (us)", ["site", *map(str, columns)], rows)
-    context.ui.result(table.to_json())
 
 
 def print_search(context: Context, searched: Done, budgets: Sequence[Budget]) -> None:

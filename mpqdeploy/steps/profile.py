@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpqdeploy.core import CostTable
 from mpqdeploy.run_folder import Done
 from mpqdeploy.steps.context import Context
-from mpqdeploy.targets.fingerprint import short_hash
+from mpqdeploy.steps.profiled import STEP, profile_inputs
 from mpqdeploy.targets.profile import profile
 
 
@@ -15,12 +15,8 @@ def latency_table(context: Context) -> Done:
     It covers the baselines' precisions too, so that these are compiled with tuned kernels. The
     measurements themselves are in the record store, which outlives the run.
     """
-    inputs = {
-        **context.config.part("model", "data", "target", "precisions", "baselines"),
-        "target": context.target.key,
-        "machine": short_hash(context.fingerprint),
-    }
-    return context.folder.step("profile", inputs, lambda _: _work(context).to_json())
+    inputs = profile_inputs(context.config, context.target, context.fingerprint)
+    return context.folder.step(STEP, inputs, lambda _: _work(context).to_json())
 
 
 def _work(context: Context) -> CostTable:

@@ -25,8 +25,9 @@ from mpqdeploy.search.engine import (
 from mpqdeploy.search.refit import Refit, refit
 from mpqdeploy.search.refit import Round as Point
 from mpqdeploy.steps.anchors import Anchors
-from mpqdeploy.steps.context import Context
-from mpqdeploy.steps.draft import draft_round, time_drafts
+from mpqdeploy.steps.context import WIDEST, Context
+from mpqdeploy.steps.draft import Reference, draft_round, time_draft
+from mpqdeploy.targets.measure import at_clock_of
 
 ENGINE = "engine"
 SHIPPED = "shipped"
@@ -83,6 +84,7 @@ class _Loop:
         self._context = context
         self._table = table
         self._budgets = found.budgets
+        self._reference = found.reference
         self._latency = next((b for b in found.budgets if b.metric == "latency"), None)
         self._engine = engine(context)
         self._folder = folder
@@ -130,7 +132,7 @@ class _Loop:
         if index == len(self._rounds):
             number = len(self._known) + index
             name = f"round {number - self._compared + 1}"
-            record = time_drafts(self._context, {name: result.policy})[name]
+            record = time_draft(self._context, name, result.policy, self._reference)
             limit = next((b.limit for b in budgets if b.metric == "latency"), 0.0)
             turn = draft_round(
                 number, name, result.policy, tables["latency"], record, limit, result.moves
@@ -245,9 +247,14 @@ def rounds_of(step: Done) -> tuple[Round, ...]:
     return tuple(Round.from_json(data) for data in step.result["rounds"])
 
 
-def shipped_round(last: Round, row: Row, attempt: int) -> Round:
+def shipped_round(last: Round, rows: Sequence[Row], against: Reference, attempt: int) -> Round:
     """The fine-tuned network's own measurement: one more round for the next attempt to learn from.
 
-    What was predicted for it is what was predicted for its draft.
+    What was predicted for it is what was predicted for its draft; what was measured is read at the
+    reference's clock, as a draft is, where the uniform 8/8 network was timed beside it.
     """
-    return replace(last, index=last.index + 1, name=f"{SHIPPED} {attempt}", measured=row.latency)
+    record = rows[-1].latency
+    wide = next((row for row in rows if row.name == f"uniform {WIDEST}"), None)
+    if wide is not None:
+        record = at_clock_of(record, wide.latency, against.record)
+    return replace(last, index=last.index + 1, name=f"{SHIPPED} {attempt}", measured=record)

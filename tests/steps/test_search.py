@@ -24,7 +24,7 @@ from mpqdeploy.results import Round
 from mpqdeploy.search.engine import Problem, Result
 from mpqdeploy.steps import search as loop
 from mpqdeploy.steps.anchors import Anchors
-from mpqdeploy.steps.draft import draft_round
+from mpqdeploy.steps.draft import Reference, draft_round
 from mpqdeploy.ui import Ui
 from tests.report.summaries import MACHINE
 
@@ -93,11 +93,13 @@ class Bench:
             ui=Ui(quiet=True),
         )
         monkeypatch.setattr(loop, "engine", lambda context: self.engine)
-        monkeypatch.setattr(loop, "time_drafts", self.time)
+        monkeypatch.setattr(loop, "time_draft", self.time)
 
-    def time(self, context: object, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
-        self.asked += policies.values()
-        return {name: time_of(self.device, policy) for name, policy in policies.items()}
+    def time(
+        self, context: object, label: str, policy: Policy, against: Reference
+    ) -> LatencyRecord:
+        self.asked.append(policy)
+        return time_of(self.device, policy)
 
     def run(self, limit: float | None) -> dict[str, Any]:
         anchors = [POLICIES[0], POLICIES[-1]]
@@ -106,7 +108,8 @@ class Bench:
             for i, p in enumerate(anchors)
         )
         budgets = () if limit is None else (Budget(metric="latency", limit=limit),)
-        found = Anchors(rounds=known, budgets=budgets)
+        against = Reference(record=known[0].measured, library=self.folder / "reference.so")
+        found = Anchors(rounds=known, budgets=budgets, reference=against)
         return loop._Loop(self.context, TABLE, found, (), self.folder).run()
 
 
@@ -189,12 +192,12 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     first = Bench(tmp_path / "killed", device, monkeypatch)
     ask = first.time
 
-    def killed(context: object, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
+    def killed(context: object, label: str, policy: Policy, against: Reference) -> LatencyRecord:
         if first.asked:
             raise KeyboardInterrupt
-        return ask(context, policies)
+        return ask(context, label, policy, against)
 
-    monkeypatch.setattr(loop, "time_drafts", killed)
+    monkeypatch.setattr(loop, "time_draft", killed)
     with pytest.raises(KeyboardInterrupt):
         first.run(25.0)
     second = Bench(tmp_path / "killed", device, monkeypatch)

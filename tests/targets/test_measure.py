@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mpqdeploy.core import Fingerprint, Protocol
+from mpqdeploy.core import Fingerprint, LatencyRecord, Protocol
 from mpqdeploy.targets.measure import (
     LEAST_SAMPLE_US,
     MOST_ROUNDS,
+    at_clock_of,
     call_timer,
     measure,
     measure_together,
@@ -112,3 +113,33 @@ def test_a_call_is_timed_by_the_clock() -> None:
     timer = call_timer(lambda: time.sleep(0.002))
     record = measure(timer, Protocol(warmup=1, samples=3, inner=1), HERE)
     assert 2000.0 <= record.median_us < 20_000.0
+
+
+def test_a_clock_that_slowed_down_cancels() -> None:
+    """Timed beside the reference on a machine 1.5 times slower, a record reads as it did before."""
+    protocol = Protocol(samples=20, inner=1)
+    reference = measure(Clock(200.0, noise=0.02), protocol, HERE)
+    slow = {"draft": Clock(1.5 * 150.0), "reference": Clock(1.5 * 200.0)}
+    records = measure_together(slow, protocol, HERE)
+    read = at_clock_of(records["draft"], records["reference"], reference)
+    assert read.median_us == pytest.approx(0.75 * reference.median_us)
+    assert read.protocol == records["draft"].protocol
+    assert len(read.samples_us) == len(records["draft"].samples_us)
+
+
+def test_a_disturbance_that_hits_neighbours_alike_cancels() -> None:
+    drift = 1 + 0.5 * np.sin(np.arange(30))
+    records = [
+        LatencyRecord(samples_us=tuple(us * drift), protocol=Protocol(), fingerprint=HERE)
+        for us in (150.0, 200.0)
+    ]
+    reference = measure(Clock(200.0), Protocol(), HERE)
+    low, high = at_clock_of(records[0], records[1], reference).interval_us
+    assert (low, high) == pytest.approx((150.0, 150.0))
+
+
+def test_records_that_were_not_timed_in_turn_are_refused() -> None:
+    one = measure(Clock(10.0), Protocol(samples=5), HERE)
+    other = measure(Clock(10.0), Protocol(samples=7), HERE)
+    with pytest.raises(ValueError, match="zip"):
+        at_clock_of(one, other, one)
