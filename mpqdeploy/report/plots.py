@@ -63,7 +63,7 @@ def front(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
         yaxis_title="top-1 accuracy (%)",
     )
     # The float network is often ten times slower: on a linear axis the others would be one spot.
-    figure.update_xaxes(type="log", dtick="D1")
+    figure.update_xaxes(type="log", dtick="D2")
     return _html(figure)
 
 
