@@ -62,13 +62,21 @@ def _strip(path: Path) -> None:
     onnx.save(model, path)
 
 
-def int8_baseline(source: Path, calibration: Batches, path: Path) -> None:
+def int8_baseline(
+    source: Path,
+    calibration: Batches,
+    path: Path,
+    *,
+    reduce_range: bool = False,
+    unsigned_weights: bool = False,
+) -> None:
     """Quantize a float ONNX file by onnxruntime's own static quantization.
 
     As its documentation advises for x86: pre-processed (shapes, fused BatchNormalization), QDQ,
     uint8 activations by min-max calibration, int8 weights per channel. Each calibration batch is
-    `[N, C, H, W]` and is fed in pieces of the file's own batch size. `reduce_range` stays off: with
-    VNNI no sum saturates. Raises `ModelError` without calibration data or for an unreadable file.
+    `[N, C, H, W]` and is fed in pieces of the file's own batch size. `reduce_range` (7-bit weights)
+    stays off: with VNNI no sum saturates; `unsigned_weights` are what CPUs without VNNI like.
+    Raises `ModelError` without calibration data or for an unreadable file.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -93,8 +101,9 @@ def int8_baseline(source: Path, calibration: Batches, path: Path) -> None:
                 reader,
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
+                reduce_range=reduce_range,
                 activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
+                weight_type=QuantType.QUInt8 if unsigned_weights else QuantType.QInt8,
             )
         finally:
             logger.setLevel(level)

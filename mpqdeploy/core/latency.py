@@ -49,17 +49,8 @@ class LatencyRecord:
 
     @property
     def interval_us(self) -> tuple[float, float]:
-        """95% confidence interval of the median, from order statistics.
-
-        The ranks are those of the sign test's normal approximation, n/2 +- 0.98 sqrt(n): no law is
-        assumed for the samples, which are skewed by interrupts [o].
-        """
-        ordered = sorted(self.samples_us)
-        count = len(ordered)
-        half = 0.98 * np.sqrt(count)
-        low = max(int(np.floor(count / 2 - half)), 0)
-        high = min(int(np.ceil(count / 2 + half)), count - 1)
-        return ordered[low], ordered[high]
+        """95% confidence interval of the median."""
+        return median_interval(self.samples_us)
 
     def to_json(self) -> dict[str, Any]:
         low, high = self.interval_us
@@ -75,6 +66,20 @@ class LatencyRecord:
             protocol=Protocol(**data["protocol"]),
             fingerprint=Fingerprint(**fingerprint),
         )
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """95% confidence interval of the median, from order statistics.
+
+    The ranks are those of the sign test's normal approximation, n/2 +- 0.98 sqrt(n): no law is
+    assumed for the samples, which are skewed by interrupts [o].
+    """
+    ordered = sorted(samples)
+    count = len(ordered)
+    half = 0.98 * np.sqrt(count)
+    low = max(int(np.floor(count / 2 - half)), 0)
+    high = min(int(np.ceil(count / 2 + half)), count - 1)
+    return ordered[low], ordered[high]
 
 
 def _floats(values: Sequence[float]) -> tuple[float, ...]:
