@@ -2,7 +2,9 @@
 
 Weights are random: no kernel's time depends on their values. Every BatchNorm gets random gains and
 the statistics of random images, and every activation quantizer is calibrated on those, so codes
-are spread over their grids as a trained network's are.
+are spread over their grids as a trained network's are. At 8/8, calibration gives a residual stream
+and its readers one scale, as it does in the peers' files, and the compiler then writes one tensor
+for both; where training has moved their scales apart, and below 8 bits, it writes two.
 """
 
 from __future__ import annotations
