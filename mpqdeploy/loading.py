@@ -46,8 +46,8 @@ class Model:
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """The first output for the only input: float32 `[N, C, H, W]` to logits `[N, classes]`.
 
-        `x` is normalised (see `preprocess`); N is any multiple of the compiled batch, which is 1
-        unless the file said otherwise. Raises `ModelError` for another shape or type.
+        `x` is normalised (see `preprocess`); N is any number, run in batches of the compiled size,
+        the last of them filled up. Raises `ModelError` for another shape or type.
         """
         if len(self.manifest.inputs) != 1:
             names = ", ".join(tensor.name for tensor in self.manifest.inputs)
@@ -127,11 +127,6 @@ def _checked(tensor: TensorInfo, array: NDArray[Any]) -> NDArray[np.float32]:
         raise ModelError(
             f"input {tensor.name!r} has shape {list(found.shape)}, the model takes [{wanted}].",
             hint="A single image needs a leading axis: image[None].",
-        )
-    if len(found) % tensor.shape[0]:
-        raise ModelError(
-            f"the model runs batches of {tensor.shape[0]}, and {len(found)} is no multiple of it.",
-            hint="Fill the last batch up, or compile the model with batch 1.",
         )
     return found.astype(np.float32, copy=False)
 

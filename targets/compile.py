@@ -14,14 +14,17 @@ from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.layout import plan_layouts
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.passes.select import Choice, Measured, layer_of, select
-from mpqdeploy.targets.program import Conv, Program, Step
+from mpqdeploy.targets.program import Conv, FloatConv, Program, Step
 from mpqdeploy.targets.target import Target
 from mpqdeploy.targets.toolchain import linker
+
+FLOAT_BITS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """One kernel of the library: what it computes and what it runs on."""
+    """One kernel of the library: what it computes, what it runs on, and which nodes of it are
+    computed in float32 because integers could not, each with the reason."""
 
     name: str
     sources: tuple[str, ...]
@@ -31,6 +34,7 @@ class StepReport:
     precision: str
     weights: int
     constant_bytes: int
+    fallback: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +63,16 @@ class Compiled:
 
 
 def compile_qonnx(
-    source: Path, target: Target, library: Path, *, measured: Measured | None = None
+    source: Path,
+    target: Target,
+    library: Path,
+    *,
+    measured: Measured | None = None,
+    batch: int = 1,
 ) -> Compiled:
     """Compile the QONNX file `source` to the shared library `library`.
 
+    `batch` is the size of a batch that the file leaves open.
     `measured` looks a layer's fastest measured kernel up (see `targets.profile`); without it every
     layer takes its kernel's default schedule. Raises `ModelError` for a file or a node that cannot
     be compiled, `TargetError` where no linker is found. Nothing is written unless all of it worked.
@@ -70,7 +80,7 @@ def compile_qonnx(
     from mpqdeploy.targets.kernels import KERNELS
 
     clock = _Clock()
-    model = normalize(source)
+    model = normalize(source, batch=batch)
     clock.lap("normalize")
     program = integerize(model)
     clock.lap("integerize")
@@ -105,7 +115,7 @@ def _build(module: Module, target: Target, library: Path) -> None:
 
 def _report(program: Program, step: Step, choice: Choice, module: Module) -> StepReport:
     layer = layer_of(program, step)
-    weights = step.anchor.weights.size if isinstance(step.anchor, Conv) else 0
+    weights = step.anchor.weights.size if isinstance(step.anchor, Conv | FloatConv) else 0
     return StepReport(
         name=step.name,
         sources=step.sources,
@@ -115,10 +125,13 @@ def _report(program: Program, step: Step, choice: Choice, module: Module) -> Ste
         precision=str(layer[1]) if layer else "",
         weights=int(weights),
         constant_bytes=sum(array.nbytes for array in module.emitted[step.name].constants),
+        fallback=step.fallback,
     )
 
 
 def _weight_bits(step: Step) -> int:
+    if isinstance(step.anchor, FloatConv):
+        return int(step.anchor.weights.size) * FLOAT_BITS
     if not isinstance(step.anchor, Conv):
         return 0
     return int(step.anchor.weights.size) * step.anchor.weight_grid.bits

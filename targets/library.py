@@ -57,15 +57,48 @@ class Library:
         self._traced = tuple(_buffer(data) for data in metadata["trace"])
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run once. Arrays by port name, float32, of exactly the port's shape.
+        """Run on arrays by port name, float32, of the port's shape but for the batch.
 
+        A batch of another size is cut into ones of the size that was compiled; the last one is
+        filled up, which costs time and nothing else, since samples do not see each other.
         Raises `ModelError` naming a port that is missing, unknown or of another shape.
         """
+        parts = [self._run(part) for part in self._batches(inputs)]
+        if len(parts) == 1:
+            return parts[0]
+        count = len(next(iter(inputs.values())))
+        return {
+            port.name: np.concatenate([part[port.name] for part in parts])[:count]
+            for port in self.outputs
+        }
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         results = self._machine["main"](*self._tensors(inputs))
         return {
             port.name: np.array(np.from_dlpack(result)).reshape(port.shape)
             for port, result in zip(self.outputs, results, strict=True)
         }
+
+    def _batches(self, inputs: Mapping[str, NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
+        """`inputs` in batches of the compiled size; as they are where their shapes do not fit,
+        for the error that names them."""
+        batch = self.inputs[0].shape[0] if self.inputs else 1
+        shapes = {port.name: port.shape for port in self.inputs}
+        arrays = {name: np.asarray(array) for name, array in inputs.items()}
+        counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+        fits = all(array.shape[1:] == shapes.get(name, ())[1:] for name, array in arrays.items())
+        if counts in (set(), {0}, {batch}) or len(counts) != 1 or not fits:
+            return [inputs]
+        (count,) = counts
+        missing = -count % batch
+        filled = {
+            name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+            for name, array in arrays.items()
+        }
+        return [
+            {name: array[start : start + batch] for name, array in filled.items()}
+            for start in range(0, count, batch)
+        ]
 
     def trace(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Traced, ...]:
         """Run once with the same kernels, and return every buffer they wrote, in order."""
@@ -104,9 +137,15 @@ class Library:
                     f"input {port.name!r} has shape {list(array.shape)}, "
                     f"the model takes {list(port.shape)}.",
                 )
-            image = array if array.ndim == 4 else array.reshape(*array.shape, 1, 1)
-            tensors.append(_aligned(image))
+            tensors.append(_aligned(_image(array)))
         return tensors
+
+
+def _image(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of any rank as `[N, C, H, W]`, as the program has it."""
+    if array.ndim == 4:
+        return array
+    return array.reshape(*array.shape[:2], 1, -1)
 
 
 def _aligned(array: NDArray[np.float32]) -> Any:

@@ -3,6 +3,8 @@
 A `Program` is a list of `Step`s over `Tensor`s of integer codes. A step is one *anchor* (an exact
 integer convolution or pooling, or nothing) and an *epilogue*: elementwise expressions in float32
 over the anchor's accumulator, ending in one or more outputs. One step becomes one kernel.
+Where a graph has no codes to compute with, an anchor over float32 tensors stands in (`FloatConv`,
+`Softmax`, a `Pool` of floats), and the step says why in `fallback`.
 
 Objects that hold arrays or expressions compare by identity (`eq=False`): a sub-expression that two
 outputs share is one object, and is evaluated once.
@@ -20,9 +22,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.targets.views import View
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-Rounding = Literal["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"]
+# ROUND: ties to even. UP: away from zero. HALF_UP, HALF_DOWN: to nearest, ties from zero, to zero.
+Rounding = Literal["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO", "UP", "HALF_UP", "HALF_DOWN"]
+Function = Literal["sigmoid", "tanh", "exp", "log", "sqrt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +92,44 @@ class Conv:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class FloatConv:
+    """acc[n,y,x,o] = sum over taps of value * weight in float32, over a tensor without a grid.
+
+    `weights`: shape `[O, KH, KW, I/groups]`; else as `Conv`.
+    """
+
+    input: str
+    weights: Floats
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Softmax:
+    """exp(x - m) / sum of exp(x - m) over the channels of a pixel, m their maximum: float32."""
+
+    input: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
     """Maximum of codes, or sum of (code - zero_point) over a window, exact in int32.
 
     A maximum ignores padded taps; a sum counts them as 0. The divisor of an average is in the
-    epilogue.
+    epilogue, but for a "mean": the sum divided by the number of taps that are not padded, float32.
+    Of a tensor without a grid all three are float32.
     """
 
     input: str
-    kind: Literal["max", "sum"]
+    kind: Literal["max", "sum", "mean"]
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+Anchor = Conv | FloatConv | Pool | Softmax
 
 
 # --- epilogue expressions (float32, one value per output element) ------------------------------
@@ -113,12 +145,14 @@ class Load:
     """An element of another tensor: its code (or float value) at [n, y*stride, x*stride, c-offset].
 
     Channels outside that tensor read as its zero point: ResNet's parameter-free shortcut (a strided
-    slice and zero channels) is a `Load`.
+    slice and zero channels) is a `Load`. `views` lead to that place, the first from the element
+    that is computed; where one of them leaves its source, the zero point is read too.
     """
 
     tensor: str
     stride: tuple[int, int] = (1, 1)
     channel_offset: int = 0
+    views: tuple[View, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,6 +170,22 @@ class Sum:
 
     x: Expr
     y: Expr
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Product:
+    """x * y."""
+
+    x: Expr
+    y: Expr
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Apply:
+    """A function of x, within a few ulps of float32."""
+
+    x: Expr
+    function: Function
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,7 +209,7 @@ class Quant:
     rounding: Rounding = "ROUND"
 
 
-Expr = Acc | Load | Affine | Sum | Clip | Quant
+Expr = Acc | Load | Affine | Sum | Product | Apply | Clip | Quant
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,14 +224,15 @@ class Output:
 class Step:
     """One kernel to be: an anchor (None: elementwise) and what it writes.
 
-    `sources` are the names of the ONNX nodes that the step stands for, for reports and errors.
-
+    `sources` are the names of the ONNX nodes that the step stands for, for reports and errors;
+    `fallback` says what of it is computed in float32 that integers could not, and why.
     """
 
     name: str
-    anchor: Conv | Pool | None
+    anchor: Anchor | None
     outputs: tuple[Output, ...]
     sources: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
 
     def loads(self) -> Iterator[Load]:
         """Every distinct `Load` of the epilogue, in first-use order."""
@@ -222,9 +273,13 @@ class Program:
 
 def walk(expr: Expr) -> Iterator[Expr]:
     """`expr` and everything below it, operands first."""
-    if isinstance(expr, Sum):
-        yield from walk(expr.x)
-        yield from walk(expr.y)
-    elif isinstance(expr, Affine | Clip | Quant):
-        yield from walk(expr.x)
+    for operand in operands(expr):
+        yield from walk(operand)
     yield expr
+
+
+def operands(expr: Expr) -> tuple[Expr, ...]:
+    """The expressions that `expr` is computed from."""
+    if isinstance(expr, Sum | Product):
+        return expr.x, expr.y
+    return (expr.x,) if isinstance(expr, Affine | Apply | Clip | Quant) else ()

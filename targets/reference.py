@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,23 +12,45 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
+    Apply,
     Clip,
     Conv,
     Expr,
+    FloatConv,
     Floats,
+    Function,
     Load,
     Pool,
     Port,
+    Product,
     Program,
     Quant,
+    Rounding,
+    Softmax,
     Step,
     Sum,
     Tensor,
 )
+from mpqdeploy.targets.views import follow
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
-ROUND = {"ROUND": np.rint, "FLOOR": np.floor, "CEIL": np.ceil, "ROUND_TO_ZERO": np.trunc}
+ROUND: Mapping[Rounding, Callable[[Array], Array]] = {
+    "ROUND": np.rint,
+    "FLOOR": np.floor,
+    "CEIL": np.ceil,
+    "ROUND_TO_ZERO": np.trunc,
+    "UP": lambda x: np.where(x < 0, np.floor(x), np.ceil(x)),
+    "HALF_UP": lambda x: np.where(x < 0, np.ceil(x - 0.5), np.floor(x + 0.5)),
+    "HALF_DOWN": lambda x: np.where(x < 0, np.floor(x + 0.5), np.ceil(x - 0.5)),
+}
+FUNCTIONS: Mapping[Function, Callable[[Array], Array]] = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+}
 
 
 def run(program: Program, inputs: Mapping[str, Floats]) -> dict[str, Array]:
@@ -86,19 +108,28 @@ def run_step(step: Step, tensors: Mapping[str, Tensor], values: Values) -> dict[
 
 
 def accumulate(step: Step, tensors: Mapping[str, Tensor], values: Values) -> Array | None:
-    """The accumulator of the step's anchor, int64 `[N, H, W, C]`; None without an anchor."""
-    if step.anchor is None:
+    """The accumulator of the step's anchor, `[N, H, W, C]`; None without an anchor.
+
+    int64 of codes, float64 of floats and of means.
+    """
+    anchor = step.anchor
+    if anchor is None:
         return None
-    codes = values[step.anchor.input].astype(np.int64)
-    zero = int(tensors[step.anchor.input].zero_point.reshape(-1)[0])
-    if isinstance(step.anchor, Conv):
-        return _conv(step.anchor, codes - zero)
-    return _pool(step.anchor, codes, zero)
+    source = tensors[anchor.input]
+    value = values[anchor.input].astype(np.float64 if source.grid is None else np.int64)
+    zero = 0 if source.grid is None else int(source.zero_point.reshape(-1)[0])
+    match anchor:
+        case Softmax():
+            return _softmax(value)
+        case Pool():
+            return _pool(anchor, value, zero)
+        case Conv() | FloatConv():
+            return _conv(anchor, value - zero)
 
 
 def _windows(
     image: Array, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> NDArray[np.int64]:
+) -> Array:
     """Every tap of a padded image: `[KH, KW, N, OH, OW, C]`."""
     _, height, width, _ = image.shape
     rows = (height - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
@@ -112,39 +143,56 @@ def _windows(
         ]
         for y in range(0, kernel[0] * dilation[0], dilation[0])
     ]
-    return np.array(taps, np.int64)
+    return np.array(taps, image.dtype)
 
 
-def _pad(image: Array, padding: tuple[int, int, int, int], value: int) -> Array:
+def _pad(image: Array, padding: tuple[int, int, int, int], value: float) -> Array:
     top, left, bottom, right = padding
     border = ((0, 0), (top, bottom), (left, right), (0, 0))
     return np.pad(image, border, constant_values=value)
 
 
-def _conv(conv: Conv, codes: Array) -> Array:
+def _conv(conv: Conv | FloatConv, codes: Array) -> Array:
     out, height, width, inner = conv.weights.shape
     taps = _windows(_pad(codes, conv.padding, 0), (height, width), conv.stride, conv.dilation)
     grouped = taps.reshape(*taps.shape[:-1], conv.groups, inner)
-    weights = conv.weights.astype(np.int64)
+    weights = conv.weights.astype(codes.dtype)
     weights = weights.reshape(conv.groups, out // conv.groups, height, width, inner)
     acc: Array = np.einsum("hwnyxgi,gohwi->nyxgo", grouped, weights, optimize=True)
     return acc.reshape(*acc.shape[:3], out)
 
 
-def magnitude(conv: Conv, tensors: Mapping[str, Tensor], values: Values) -> NDArray[np.float64]:
+def magnitude(
+    conv: Conv | FloatConv, tensors: Mapping[str, Tensor], values: Values
+) -> NDArray[np.float64]:
     """The sum of the products' magnitudes, which bounds what rounding each of them can do."""
-    zero = int(tensors[conv.input].zero_point.reshape(-1)[0])
-    absolute = replace(conv, weights=np.abs(conv.weights))
-    return _conv(absolute, np.abs(values[conv.input].astype(np.int64) - zero)).astype(np.float64)
+    source = values[conv.input].astype(np.float64)
+    zero = tensors[conv.input].zero_point.reshape(-1)[0] if isinstance(conv, Conv) else 0.0
+    absolute: Conv | FloatConv
+    if isinstance(conv, Conv):
+        absolute = replace(conv, weights=np.abs(conv.weights))
+    else:
+        absolute = replace(conv, weights=np.abs(conv.weights))
+    return np.asarray(_conv(absolute, np.abs(source - zero)), np.float64)
 
 
 def _pool(pool: Pool, codes: Array, zero: int) -> Array:
+    if pool.kind == "max":
+        lowest = -np.inf if codes.dtype == np.float64 else np.iinfo(np.int32).min
+        taps = _windows(_pad(codes, pool.padding, lowest), pool.kernel, pool.stride, (1, 1))
+        return np.asarray(taps.max(axis=(0, 1)))
+    taps = _windows(_pad(codes - zero, pool.padding, 0), pool.kernel, pool.stride, (1, 1))
+    total = np.asarray(taps.sum(axis=(0, 1)))
     if pool.kind == "sum":
-        taps = _windows(_pad(codes - zero, pool.padding, 0), pool.kernel, pool.stride, (1, 1))
-        return np.asarray(taps.sum(axis=(0, 1)))
-    lowest = np.iinfo(np.int32).min
-    taps = _windows(_pad(codes, pool.padding, lowest), pool.kernel, pool.stride, (1, 1))
-    return np.asarray(taps.max(axis=(0, 1)))
+        return total
+    inside = _pad(np.ones(codes.shape), pool.padding, 0)
+    taps = _windows(inside, pool.kernel, pool.stride, (1, 1))
+    return np.asarray(total / taps.sum(axis=(0, 1)))
+
+
+def _softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(axis=3, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=3, keepdims=True))
 
 
 def evaluate(
@@ -183,6 +231,11 @@ def _evaluate(
             return expr.mul * below(expr.x) + expr.add
         case Sum():
             return below(expr.x) + below(expr.y)
+        case Product():
+            return below(expr.x) * below(expr.y)
+        case Apply():
+            exact = FUNCTIONS[expr.function](below(expr.x).astype(np.float64))
+            return np.asarray(exact, np.float32)
         case Clip():
             return np.clip(below(expr.x), np.float32(expr.low), np.float32(expr.high))
         case Quant():
@@ -191,6 +244,8 @@ def _evaluate(
 
 def load(expr: Load, shape: tuple[int, int, int, int], tensor: Tensor, value: Array) -> Floats:
     """The elements that `expr` reads, `shape`; channels outside `tensor` are its zero point."""
+    if expr.views:
+        value, expr = _seen(expr, shape, tensor, value), Load(tensor=expr.tensor)
     down, across = expr.stride
     strided = value[:, ::down, ::across].astype(np.float32)
     result = np.empty((*strided.shape[:3], shape[3]), np.float32)
@@ -198,6 +253,22 @@ def load(expr: Load, shape: tuple[int, int, int, int], tensor: Tensor, value: Ar
     first = expr.channel_offset
     result[..., first : first + strided.shape[3]] = strided
     return result[:, : shape[1], : shape[2]]
+
+
+def _seen(expr: Load, shape: tuple[int, int, int, int], tensor: Tensor, value: Array) -> Array:
+    """`value` through the views of `expr`, `shape`."""
+    at = np.ix_(*(np.arange(extent) for extent in shape[1:]))
+    (y, x, c), conditions = follow(expr.views, (at[0], at[1], at[2]))
+    place = (y * expr.stride[0], x * expr.stride[1], c - expr.channel_offset)
+    limits = [*conditions, (place[2], tensor.shape[3])]
+    inside = np.ones(shape[1:], bool)
+    for index, extent in limits:
+        inside &= (index >= 0) & (index < extent)
+    rows, columns, channels = (
+        np.clip(index, 0, extent - 1) for index, extent in zip(place, tensor.shape[1:], strict=True)
+    )
+    found = np.broadcast_to(value[:, rows, columns, channels], shape)
+    return np.where(inside, found, tensor.zero_point[0])
 
 
 def _quantize(quant: Quant, x: Floats) -> Floats:

@@ -9,30 +9,34 @@ at every layer, and a flip is counted where it arose and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto
 
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement, Rounding, compare_codes, compare_floats
 from mpqdeploy.targets.codec import decode
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.passes.integerize import integerize
-from mpqdeploy.targets.passes.normalize import normalize
-from mpqdeploy.targets.program import Program, Quant, Tensor
+from mpqdeploy.targets.passes.normalize import TRUNC_1_INPUTS, normalize
+from mpqdeploy.targets.program import Affine, Expr, Program, Quant, Tensor, walk
+from mpqdeploy.targets.reference import to_logical, to_port
 
 Floats = NDArray[np.float32]
-QUANTIZERS = ("Quant", "BipolarQuant")
+QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Layer:
-    """A tensor that both executors have: what ours is, and how qonnx's node rounds."""
+    """A tensor that both executors have: what ours is, the codes that it holds or stands for, and
+    how qonnx's node rounds."""
 
     tensor: Tensor
+    codes: Tensor | None
     rounding: Rounding
 
 
@@ -44,7 +48,7 @@ def verify_library(
     `source` is the QONNX file that the library was compiled from. Raises `ModelError` where it is
     another network's.
     """
-    model = normalize(source)
+    model = normalize(source, batch=library.inputs[0].shape[0] if library.inputs else 1)
     program = integerize(model)
     layers = _layers(program)
     found: dict[str, list[LayerAgreement]] = {}
@@ -63,9 +67,21 @@ def _layers(program: Program) -> dict[str, _Layer]:
     layers = {}
     for step in program.steps:
         for output in step.outputs:
-            rounding = output.value.rounding if isinstance(output.value, Quant) else "ROUND"
-            layers[output.tensor] = _Layer(tensor=program.tensors[output.tensor], rounding=rounding)
+            last = [part for part in walk(output.value) if isinstance(part, Quant)][-1:]
+            rounding: Rounding = last[0].rounding if last else "ROUND"
+            tensor = program.tensors[output.tensor]
+            codes = tensor if tensor.grid else _behind_floats(tensor, output.value)
+            layers[tensor.name] = _Layer(tensor=tensor, codes=codes, rounding=rounding)
     return layers
+
+
+def _behind_floats(tensor: Tensor, value: Expr) -> Tensor | None:
+    """The codes that a tensor of floats stands for: an output, or codes too wide to be stored."""
+    one = np.ones(1, np.float32)
+    if isinstance(value, Affine) and isinstance(value.x, Quant) and np.all(value.mul > 0):
+        zero_point = np.asarray(-value.add / value.mul, np.float32)
+        return replace(tensor, grid=value.x.grid, scale=value.mul, zero_point=zero_point)
+    return replace(tensor, grid=value.grid, scale=one) if isinstance(value, Quant) else None
 
 
 def _traced(
@@ -112,39 +128,59 @@ def _compare(
         if name not in traced or name not in layers:
             continue
         layer = layers[name]
-        if node.op_type in QUANTIZERS:
-            before = _before(layer.tensor, context[node.input[0]])
+        ours = _real(layer.tensor, traced[name])
+        theirs = to_logical(context[name], layer.tensor.shape)
+        if node.op_type in QUANTIZERS and layer.codes is not None:
             agreements.append(
-                compare_codes(
-                    name,
-                    _codes(layer.tensor, _image(context[name])),
-                    traced[name].astype(np.float32),
-                    before,
-                    bipolar=bool(layer.tensor.grid and layer.tensor.grid.bipolar),
-                    rounding=layer.rounding,
-                )
+                _codes_agree(node, context, layer.codes, theirs, ours, layer.rounding)
             )
         elif name in outputs or layer.tensor.grid is None:
-            ours = _real(layer.tensor, traced[name])
-            agreements.append(compare_floats(name, _image(context[name]), ours))
-        context[name] = _plain(_real(layer.tensor, traced[name]), context[name].shape)
+            agreements.append(compare_floats(name, theirs, ours))
+        context[name] = np.ascontiguousarray(to_port(ours, context[name].shape))
     return agreements
 
 
-def _image(values: NDArray[Any]) -> Floats:
-    """A tensor as ONNX has it, `[N, C, H, W]` or `[N, C]`, as `[N, H, W, C]`."""
-    array = np.asarray(values, np.float32)
-    if array.ndim == 2:
-        return array[:, None, None, :]
-    return array.transpose(0, 2, 3, 1)
+def _codes_agree(
+    node: NodeProto,
+    context: Mapping[str, NDArray[Any]],
+    tensor: Tensor,
+    theirs: Floats,
+    ours: Floats,
+    rounding: Rounding,
+) -> LayerAgreement:
+    """The codes of a quantizer, from its real values."""
+    name, wanted, codes = node.output[0], _codes(tensor, theirs), _codes(tensor, ours)
+    x = to_logical(np.asarray(context[node.input[0]], np.float32), tensor.shape)
+    if node.op_type == "MultiThreshold":
+        table = np.asarray(context[node.input[1]], np.float64)
+        before = _around_thresholds(x, table, np.minimum(wanted, codes))
+        return compare_codes(name, wanted, codes, before, rounding="FLOOR")
+    before = np.asarray(x / tensor.scale + tensor.zero_point, np.float32)
+    if node.op_type == "Trunc":
+        scale, zero_point = (np.asarray(context[parameter]) for parameter in node.input[1:3])
+        divisor = _divisor(node, context, tensor, float(scale))
+        before = np.asarray(np.rint(x / scale + zero_point) / divisor, np.float32)
+    bipolar = bool(tensor.grid and tensor.grid.bipolar)
+    return compare_codes(name, wanted, codes, before, bipolar=bipolar, rounding=rounding)
 
 
-def _plain(image: Floats, shape: tuple[int, ...]) -> Floats:
-    return np.ascontiguousarray(image.transpose(0, 3, 1, 2)).reshape(shape)
+def _divisor(
+    node: NodeProto, context: Mapping[str, NDArray[Any]], tensor: Tensor, scale: float
+) -> float:
+    """What a Trunc divides its input's codes by."""
+    if len(node.input) > TRUNC_1_INPUTS:
+        return float(2.0 ** np.rint(np.log2(tensor.scale[0] / scale)))
+    bits, output = (float(context[parameter]) for parameter in node.input[3:5])
+    return float(2.0 ** (bits - output))
 
 
-def _before(tensor: Tensor, x: NDArray[Any]) -> Floats:
-    return np.asarray(_image(x) / tensor.scale + tensor.zero_point, np.float32)
+def _around_thresholds(x: Floats, table: NDArray[np.float64], lower: Floats) -> Floats:
+    """Of every element its lower code and 1, and how far its value is from the nearest threshold,
+    in steps of which the tensor's largest value is as many as it has codes."""
+    gaps = x[..., None].astype(np.float64) - table
+    nearest = np.take_along_axis(gaps, np.abs(gaps).argmin(axis=-1)[..., None], axis=-1)[..., 0]
+    unit = table.shape[1] / max(float(np.abs(x).max(initial=0.0)), 1e-30)
+    return np.asarray(lower + 1 + nearest * unit, np.float32)
 
 
 def _codes(tensor: Tensor, real: Floats) -> Floats:

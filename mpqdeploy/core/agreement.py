@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Rounding = Literal["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"]
+Rounding = Literal["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO", "UP", "HALF_UP", "HALF_DOWN"]
 
 FLIP_LIMIT_ULPS = 64.0
 """How far float32 sums of a few thousand terms may drift, in ulps of the layer's largest value."""
@@ -110,7 +110,9 @@ def _threshold_offset(
         return 1.0
     if rounding == "ROUND_TO_ZERO":
         return np.where(code_sum > 0, 1.0, 0.0)
-    return {"ROUND": 0.5, "FLOOR": 1.0, "CEIL": 0.0}[rounding]
+    if rounding == "UP":
+        return np.where(code_sum > 0, 0.0, 1.0)
+    return {"FLOOR": 1.0, "CEIL": 0.0}.get(rounding, 0.5)
 
 
 def _ulp(values: NDArray[Any]) -> float:

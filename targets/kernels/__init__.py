@@ -11,18 +11,25 @@ from mpqdeploy.targets.kernels.depthwise import Depthwise
 from mpqdeploy.targets.kernels.direct import Direct
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS
 from mpqdeploy.targets.kernels.elementwise import Elementwise
+from mpqdeploy.targets.kernels.float_conv import FloatConvolution
+from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.kernels.popcount import POPCOUNT
+from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
 
 KERNELS: tuple[Kernel, ...] = (
     *DOT_KERNELS,
+    *WINOGRAD_KERNELS,
     LOOKUP,
     POPCOUNT,
     Depthwise(),
     Direct(),
     Pooling(),
     Elementwise(),
+    FloatConvolution(),
+    FloatPooling(),
+    SoftmaxKernel(),
 )
 
 __all__ = ["KERNELS", "Kernel"]

@@ -102,23 +102,30 @@ class Windows:
 
     @classmethod
     def of(cls, conv: Conv, lanes: int) -> Windows:
-        outputs, rows, columns, depth = conv.weights.shape
-        each = outputs // conv.groups
-        blocks = stored_channels(outputs) // lanes
-        group = np.minimum(np.arange(blocks * lanes), outputs - 1).reshape(blocks, lanes) // each
-        low = group[:, 0] * depth
-        width = int(((group[:, -1] + 1) * depth - low).max())
-        low = np.minimum(low, conv.groups * depth - width)
-        codes = np.zeros((blocks, rows, columns, width, lanes), np.int32)
-        for channel in range(outputs):
-            block, lane = divmod(channel, lanes)
-            at = group[block, lane] * depth - low[block]
-            codes[block, :, :, at : at + depth, lane] = conv.weights[channel]
+        codes, first, depth = rearranged(conv.weights, conv.groups, lanes)
         grid = conv.weight_grid
-        if grid.bipolar and width > depth:
+        if grid.bipolar and depth > conv.weights.shape[3]:
             grid = replace(grid, bits=2, signed=True, narrow=False, bipolar=False)
-        flat = codes.reshape(blocks, -1)
-        return cls(codes=flat, grid=grid, first=low.astype(np.int32), depth=width)
+        return cls(codes=codes, grid=grid, first=first, depth=depth)
+
+
+def rearranged(
+    weights: NDArray[Any], groups: int, lanes: int
+) -> tuple[NDArray[Any], NDArray[np.int32], int]:
+    """Weights `[O, KH, KW, I/groups]` as `Windows` has them: codes (or floats), first, depth."""
+    outputs, rows, columns, depth = weights.shape
+    each = outputs // groups
+    blocks = stored_channels(outputs) // lanes
+    group = np.minimum(np.arange(blocks * lanes), outputs - 1).reshape(blocks, lanes) // each
+    low = group[:, 0] * depth
+    width = int(((group[:, -1] + 1) * depth - low).max())
+    low = np.minimum(low, groups * depth - width)
+    codes = np.zeros((blocks, rows, columns, width, lanes), weights.dtype)
+    for channel in range(outputs):
+        block, lane = divmod(channel, lanes)
+        at = group[block, lane] * depth - low[block]
+        codes[block, :, :, at : at + depth, lane] = weights[channel]
+    return codes.reshape(blocks, -1), low.astype(np.int32), width
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.float_pool import taps_inside
 from mpqdeploy.targets.kernels.geometry import INT32_MAX, stored_zero, zero_is_storable
 from mpqdeploy.targets.kernels.storable import fits_bytes, lanes_for, storable
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset, stored_channels
@@ -126,7 +127,18 @@ class Window:
             codes = T.cast(acc[index], f"int32x{self.lanes}")
             return codes + T.broadcast(T.int32(storage_offset(self.grid)), self.lanes)
         missing = -stored_zero(self.tensor, self.grid) * rows * columns
-        return acc[index] + T.broadcast(T.int32(missing), self.lanes)
+        total = acc[index] + T.broadcast(T.int32(missing), self.lanes)
+        return total if self.pool.kind == "sum" else self._mean(total, y, x)
+
+    def _mean(self, total: Any, y: Any, x: Any) -> Any:
+        """float32, over the taps that are not padded."""
+        from tvm.script.ir_builder import tirx as T
+
+        pool, (_, height, width, _) = self.pool, self.tensor.shape
+        rows = taps_inside(y * pool.stride[0] - pool.padding[0], pool.kernel[0], height)
+        columns = taps_inside(x * pool.stride[1] - pool.padding[1], pool.kernel[1], width)
+        count = T.broadcast(T.cast(rows * columns, "float32"), self.lanes)
+        return T.cast(total, f"float32x{self.lanes}") / count
 
     def _add(self, acc: Any, n: Any, y: Any, x: Any, c: Any, row: Any, column: Any) -> None:
         from tvm.script.ir_builder import tirx as T

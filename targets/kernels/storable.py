@@ -22,7 +22,7 @@ def storable(step: Step, tensors: Tensors) -> bool:
     for load in step.loads():
         source = tensors[load.tensor]
         first, last = -load.channel_offset, channels - load.channel_offset
-        inside = first >= 0 and last <= source.shape[3]
+        inside = first >= 0 and last <= source.shape[3] and not load.views
         if not fits_bytes(source) or not (inside or len(set(source.zero_point.tolist())) == 1):
             return False
     return all(fits_bytes(tensors[output.tensor]) for output in step.outputs)

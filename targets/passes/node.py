@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,17 +32,36 @@ class Node:
         return name in self._attributes
 
     def integer(self, name: str, default: int) -> int:
-        return int(self._attributes.get(name, default))
+        value = self._attributes.get(name, default)
+        if not isinstance(value, int):
+            raise self.error(f"its attribute {name} is no whole number")
+        return value
 
     def number(self, name: str, default: float) -> float:
-        return float(self._attributes.get(name, default))
+        value = self._attributes.get(name, default)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.error(f"its attribute {name} is no finite number")
+        return float(value)
 
     def text(self, name: str, default: str) -> str:
         value = self._attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
+        if not isinstance(value, bytes | str):
+            raise self.error(f"its attribute {name} is no text")
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
 
     def integers(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
-        return tuple(int(value) for value in self._attributes.get(name, default))
+        values = self._attributes.get(name, default)
+        if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+            raise self.error(f"its attribute {name} is no list of whole numbers")
+        if not all(isinstance(value, int) for value in values):
+            raise self.error(f"its attribute {name} is no list of whole numbers")
+        return tuple(values)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        values = self._attributes.get(name)
+        if not isinstance(values, Sequence) or not all(isinstance(v, int | float) for v in values):
+            raise self.error(f"its attribute {name} is no list of numbers")
+        return tuple(float(value) for value in values)
 
     def pair(self, name: str, default: Sequence[int]) -> tuple[int, int]:
         """An attribute with one value per spatial axis; a `ModelError` unless there are two."""

@@ -7,11 +7,13 @@ the names of nodes, tensors, inputs and outputs stay those of the file.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.base import Transformation
 from qonnx.transformation.fold_constants import FoldConstants
@@ -30,29 +32,48 @@ from mpqdeploy.targets.passes.reorder import pools_behind_quantizers
 QONNX_DOMAIN = "qonnx.custom_op.general"
 OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
 STANDARD_DOMAINS = ("", "ai.onnx")
-QUANTIZERS = ("Quant", "BipolarQuant")
+QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
+QONNX_OPS = (*QUANTIZERS, "Trunc", "MultiThreshold")
+TRUNC_1_INPUTS = 5  # of version 1 of Trunc; version 2 has one more
 
 
-def normalize(source: Path | ModelProto) -> ModelWrapper:
+def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
     """Read, check and clean a QONNX model; `source` is not changed.
 
-    A batch size that the file leaves open becomes 1.
+    A batch size that the file leaves open becomes `batch`.
 
     Raises:
         ModelError: a file that is missing, cut short or not ONNX; a model without quantizers; an
             operator that is not supported, by node; a shape that is not known.
     """
     proto, where = _read(source)
+    _check_form(proto, where)
     _rename_domains(proto)
     _check_nodes(proto, where)
-    _fix_batch(proto, where)
+    _fix_batch(proto, where, batch)
     try:
         onnx.checker.check_model(proto)
         model = _clean(ModelWrapper(proto))
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except ModelError:
+        raise
+    # onnx, qonnx and onnxruntime, which fold constants and infer shapes, meet a graph that
+    # contradicts itself with errors of any type.
+    except Exception as error:
         raise ModelError(f"{where} is not a valid model: {_first_line(error)}") from error
     _check_result(model)
     return model
+
+
+def _check_form(proto: ModelProto, where: str) -> None:
+    """What every later step relies on."""
+    for index, node in enumerate(proto.graph.node):
+        if not node.output or not node.output[0]:
+            name = node.name or f"number {index}"
+            raise ModelError(f"{where}: node '{name}' ({node.op_type}) has no output.")
+    written = Counter(name for node in proto.graph.node for name in node.output if name)
+    twice = next((name for name, count in written.items() if count > 1), None)
+    if twice is not None:
+        raise ModelError(f"{where}: more than one node writes '{twice}'.")
 
 
 def _read(source: Path | ModelProto) -> tuple[ModelProto, str]:
@@ -84,11 +105,16 @@ def _first_line(error: Exception) -> str:
 def _rename_domains(proto: ModelProto) -> None:
     """Brevitas' and FINN's former names of QONNX's domain; the standard domain comes first."""
     for node in proto.graph.node:
-        if node.domain in OLD_DOMAINS or (node.op_type in QUANTIZERS and not node.domain):
+        if node.domain in OLD_DOMAINS or (node.op_type in QONNX_OPS and not node.domain):
             node.domain = QONNX_DOMAIN
+        for attribute in node.attribute:
+            if attribute.name == "rounding_mode" and attribute.s.upper() == b"ROUND_TO_ZERO":
+                attribute.s = b"DOWN"  # as qonnx's executor calls it
     versions = {opset.domain: opset.version for opset in proto.opset_import}
     standard = versions.get("", versions.get("ai.onnx", 0))
-    own = versions.get(QONNX_DOMAIN, 1)
+    own = max((versions.get(name, 0) for name in (QONNX_DOMAIN, *OLD_DOMAINS)), default=0) or 1
+    if any(n.op_type == "Trunc" and len(n.input) == TRUNC_1_INPUTS for n in proto.graph.node):
+        own = 1
     del proto.opset_import[:]
     # qonnx's constant folding takes the first entry for the version of the standard operators.
     proto.opset_import.append(onnx.helper.make_opsetid("", standard or 1))
@@ -111,8 +137,8 @@ def _check_nodes(proto: ModelProto, where: str) -> None:
     quantizers = 0
     for node in proto.graph.node:
         if node.domain == QONNX_DOMAIN:
-            quantizers += node.op_type in QUANTIZERS
-            known = node.op_type in HANDLERS
+            quantizers += node.op_type in (*QUANTIZERS, "MultiThreshold")
+            known = node.op_type in QONNX_OPS
         else:
             known = node.domain in STANDARD_DOMAINS and onnx.defs.has(node.op_type, standard, "")
         if not known:
@@ -127,13 +153,19 @@ def _check_nodes(proto: ModelProto, where: str) -> None:
         )
 
 
-def _fix_batch(proto: ModelProto, where: str) -> None:
-    """An open batch size becomes 1."""
+def _fix_batch(proto: ModelProto, where: str, batch: int) -> None:
+    """An open batch size becomes `batch`."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     for port in proto.graph.input:
         if port.name in constants:
             continue
-        for axis, size in enumerate(port.type.tensor_type.shape.dim):
+        kind = port.type.tensor_type
+        if kind.elem_type != onnx.TensorProto.FLOAT:
+            raise ModelError(
+                f"{where}: input '{port.name}' is not of type float32.",
+                hint="Export the model with float32 inputs.",
+            )
+        for axis, size in enumerate(kind.shape.dim):
             if size.dim_value > 0:
                 continue
             if axis > 0:
@@ -141,7 +173,7 @@ def _fix_batch(proto: ModelProto, where: str) -> None:
                     f"{where}: axis {axis} of input '{port.name}' has no fixed size.",
                     hint="Export the model with a fixed image size.",
                 )
-            size.dim_value = 1
+            size.dim_value = batch
 
 
 def _clean(model: ModelWrapper) -> ModelWrapper:
@@ -149,10 +181,31 @@ def _clean(model: ModelWrapper) -> ModelWrapper:
     _forget_shapes(model)
     model = _apply(model, SortGraph(), InferShapes())
     _check_shapes(model, least=0)  # what is not known yet is 0
-    model = _apply(model, FoldConstants(exclude_op_types=list(QUANTIZERS)))
+    model = _fold(model)
+    while _fold_shapes(model):
+        model = _fold(_apply(model, InferShapes()))
     _remove_dead_nodes(model)
     pools_behind_quantizers(model)
     return _apply(model, RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes())
+
+
+def _fold(model: ModelWrapper) -> ModelWrapper:
+    return _apply(model, FoldConstants(exclude_op_types=list(QONNX_OPS)))
+
+
+def _fold_shapes(model: ModelWrapper) -> bool:
+    """Make constants of `Shape` nodes whose input's shape is known; whether there were any."""
+    found = False
+    for node in [node for node in model.graph.node if node.op_type == "Shape"]:
+        shape = model.get_tensor_shape(node.input[0])
+        if not shape or any(size < 1 for size in shape):
+            continue
+        parts = {part.name: int(part.i) for part in node.attribute}
+        extents = np.array(shape[parts.get("start", 0) : parts.get("end", len(shape))], np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(extents, node.output[0]))
+        model.graph.node.remove(node)
+        found = True
+    return found
 
 
 def _apply(model: ModelWrapper, *transformations: Transformation) -> ModelWrapper:

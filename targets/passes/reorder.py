@@ -9,7 +9,7 @@ from __future__ import annotations
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 
-QUANTIZERS = ("Quant", "BipolarQuant")
+QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "MultiThreshold")
 INCREASING = ("Relu", "Clip", "Identity")
 
 

@@ -18,10 +18,14 @@ from mpqdeploy.targets import reference
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
+    Apply,
     Clip,
     Conv,
     Expr,
+    FloatConv,
     Load,
+    Pool,
+    Product,
     Program,
     Quant,
     Step,
@@ -126,6 +130,15 @@ def _bounded(
         case Sum():
             (x, x_error), (y, y_error) = below(expr.x), below(expr.y)
             return x + y, x_error + y_error + UNIT * (np.abs(x) + np.abs(y))
+        case Product():
+            (x, x_error), (y, y_error) = below(expr.x), below(expr.y)
+            return x * y, np.abs(y) * x_error + np.abs(x) * y_error + UNIT * np.abs(x * y)
+        case Apply():
+            x, error = below(expr.x)
+            function = reference.FUNCTIONS[expr.function]
+            value, ends = function(x), (function(x - error), function(x + error))
+            spread = np.maximum(np.abs(ends[0] - value), np.abs(ends[1] - value))
+            return value, spread + ROUNDINGS * UNIT * (np.abs(value) + 1)
         case Clip():
             x, error = below(expr.x)
             return np.clip(x, expr.low, expr.high), error
@@ -140,11 +153,17 @@ def _accumulator(
     acc = reference.accumulate(step, tensors, values)
     if acc is None or step.anchor is None:
         raise ValueError(f"step {step.name} has an accumulator and no anchor")
-    if not isinstance(step.anchor, Conv):
-        return acc.astype(np.float64), UNIT * np.abs(acc).astype(np.float64)
-    _, height, width, inner = step.anchor.weights.shape
-    magnitude = reference.magnitude(step.anchor, tensors, values)
-    return acc.astype(np.float64), height * width * inner * UNIT * magnitude
+    if isinstance(step.anchor, Conv | FloatConv):
+        _, height, width, inner = step.anchor.weights.shape
+        magnitude = reference.magnitude(step.anchor, tensors, values)
+        return acc.astype(np.float64), height * width * inner * UNIT * magnitude
+    if isinstance(step.anchor, Pool):
+        taps = step.anchor.kernel[0] * step.anchor.kernel[1]
+        largest = np.abs(values[step.anchor.input]).max(initial=0) * UNIT * taps
+        exact = tensors[step.anchor.input].grid is not None
+        return acc.astype(np.float64), UNIT * np.abs(acc) + (0.0 if exact else largest)
+    largest = np.abs(values[step.anchor.input]).max(initial=0) + ROUNDINGS
+    return acc.astype(np.float64), largest * ROUNDINGS * UNIT * np.abs(acc)
 
 
 def _code(quant: Quant, x: Doubles, error: Doubles) -> tuple[Doubles, Doubles]:
@@ -152,7 +171,7 @@ def _code(quant: Quant, x: Doubles, error: Doubles) -> tuple[Doubles, Doubles]:
     grid = quant.grid
     if grid.bipolar:
         return np.where(x >= 0, 1.0, -1.0), np.where(np.abs(x) <= error, 2.0, 0.0)
-    half = 0.5 if quant.rounding == "ROUND" else 0.0
+    half = 0.5 if quant.rounding in ("ROUND", "HALF_UP", "HALF_DOWN") else 0.0
     nearest = np.clip(np.rint(x - half) + half, grid.low + half, grid.high - half)
     steps = np.where(np.abs(x - nearest) <= error, np.maximum(np.ceil(error), 1.0), 0.0)
     return np.clip(reference.ROUND[quant.rounding](x), grid.low, grid.high), steps

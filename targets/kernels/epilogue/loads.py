@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.script.ir_builder import tirx as T
@@ -11,6 +11,7 @@ from mpqdeploy.targets.kernels.base import Buffer, Tensors
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, ramp, real, vector_type
 from mpqdeploy.targets.layout import storage_offset, stored_channels, zero_code
 from mpqdeploy.targets.program import Load
+from mpqdeploy.targets.views import Conditions, Resample, follow
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,16 +29,34 @@ class Source:
         present = self.tensors[self.load.tensor].shape[3]
         offset = self.load.channel_offset
         if self.buffer.layout.kind == "bytes" and stored_channels(present) >= lanes:
+            if self.load.views:
+                return self._seen(place, needed)
             if offset == 0 and needed <= present:
                 return self._contiguous(place, place.c)
             if offset % lanes == 0 and present % lanes == 0:
                 return self._whole(place, place.c - offset)
-        return self._gather([(place.y, place.x, place.c + lane) for lane in range(lanes)], place)
+        return self._lanes(place)
+
+    def _seen(self, place: Place, needed: int) -> Any:
+        """As `channels`, where the load has views: a vector where they keep a pixel's channels
+        together, with one condition for all of them."""
+        plain = all(isinstance(view, Resample) and view.keeps_channels for view in self.load.views)
+        if not plain or self.load.channel_offset or needed > self._present:
+            return self._lanes(place)
+        (y, x, c), conditions = follow(self.load.views, (place.y, place.x, place.c))
+        found = self._contiguous(replace(place, y=y, x=x), c)
+        if not conditions:
+            return found
+        return T.if_then_else(_all(conditions), found, real(self._zero(), place.lanes))
+
+    def _lanes(self, place: Place) -> Any:
+        channels = [(place.y, place.x, place.c + lane) for lane in range(place.lanes)]
+        return self._gather(channels, place)
 
     def row(self, place: Place) -> Any:
         """A vector over pixels of a row, float32."""
         outside = self._outside(place.c)
-        direct = self.load.stride[1] == 1 and outside is False
+        direct = self.load.stride[1] == 1 and outside is False and not self.load.views
         if self.buffer.layout.kind == "float" and direct:
             y = place.y * self.load.stride[0]
             return self.arg[
@@ -70,17 +89,32 @@ class Source:
         return lanes[ramp(0, len(elements))]
 
     def _element(self, n: Any, y: Any, x: Any, c: Any) -> Any:
+        if self.load.views:
+            return self._seen_element(n, (y, x, c))
         outside = self._outside(c)
         zero = T.float32(self._zero())
         if outside is True:
             return zero
-        row, column = self._pixel(y, x)
-        channel = c - self.load.channel_offset
-        if self.buffer.layout.kind == "float":
-            value = self.arg[n, channel, row, column]
-        else:
-            value = self._code(self.arg[n, row, column, channel], 1)
+        value = self._stored(n, y, x, c - self.load.channel_offset)
         return value if outside is False else T.if_then_else(outside, zero, value)
+
+    def _stored(self, n: Any, y: Any, x: Any, channel: Any) -> Any:
+        row, column = self._pixel(y, x)
+        if self.buffer.layout.kind == "float":
+            return self.arg[n, channel, row, column]
+        return self._code(self.arg[n, row, column, channel], 1)
+
+    def _seen_element(self, n: Any, at: tuple[Any, Any, Any]) -> Any:
+        """One element through the views; the last channels of a vector may be none of the result's,
+        which could lead anywhere, and so every channel is bounded."""
+        (y, x, c), conditions = follow(self.load.views, at)
+        channel = c - self.load.channel_offset
+        limits = (*conditions, (channel, self._present))
+        return T.if_then_else(_all(limits), self._stored(n, y, x, channel), T.float32(self._zero()))
+
+    @property
+    def _present(self) -> int:
+        return self.tensors[self.load.tensor].shape[3]
 
     def _outside(self, c: Any) -> Any:
         """Whether channel `c` of the reader is no channel of the source: a bool or a condition."""
@@ -106,3 +140,13 @@ class Source:
     def _zero(self) -> float:
         tensor = self.tensors[self.load.tensor]
         return float(zero_code(tensor)) if tensor.grid else 0.0
+
+
+def _all(conditions: Conditions) -> Any:
+    """Whether all hold; positions that are known at compile time take no instruction."""
+    known = [(i, extent) for i, extent in conditions if isinstance(i, int)]
+    result: Any = T.bool(all(0 <= i < extent for i, extent in known))
+    for index, extent in conditions:
+        if not isinstance(index, int):
+            result = T.And(result, T.And(index >= 0, index < extent))
+    return result

@@ -29,11 +29,13 @@ from mpqdeploy.targets.layout import (
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
+    Apply,
     Clip,
     Expr,
     Floats,
     Grid,
     Load,
+    Product,
     Quant,
     Step,
     Sum,
@@ -155,6 +157,10 @@ class Evaluation:
             return self._values.load(expr, place)
         if isinstance(expr, Sum):
             return self.real(expr.x) + self.real(expr.y)
+        if isinstance(expr, Product):
+            return self.real(expr.x) * self.real(expr.y)
+        if isinstance(expr, Apply):
+            return getattr(T, expr.function)(self.real(expr.x))
         if isinstance(expr, Clip):
             return clip(self.real(expr.x), expr.low, expr.high, lanes)
         if isinstance(expr, Affine):
@@ -227,9 +233,22 @@ def rounded(value: Any, expr: Quant, lanes: int) -> Any:
         return T.ceil(value)
     if expr.rounding == "ROUND_TO_ZERO":
         return T.trunc(value)
+    if expr.rounding != "ROUND":
+        return _away_or_to_zero(value, expr, lanes)
     if expr.grid.bits > MAGIC_BITS:
         return T.nearbyint(value)
     # Not (x + MAGIC) - MAGIC: the compiler simplifies that to x.
     word = T.reinterpret(vector_type("int32", lanes), value + real(MAGIC, lanes))
     code = word - integer(MAGIC_WORD, lanes)
     return T.cast(code, vector_type("float32", lanes))
+
+
+def _away_or_to_zero(value: Any, expr: Quant, lanes: int) -> Any:
+    """Modes that mirror at 0: the same for a negative value, with floor and ceil exchanged."""
+    zero = real(0, lanes)
+    if expr.rounding == "UP":
+        return T.Select(value < zero, T.floor(value), T.ceil(value))
+    below, above = value - real(0.5, lanes), value + real(0.5, lanes)
+    if expr.rounding == "HALF_UP":
+        return T.Select(value < zero, T.ceil(below), T.floor(above))
+    return T.Select(value < zero, T.floor(above), T.ceil(below))

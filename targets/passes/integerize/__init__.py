@@ -13,7 +13,18 @@ from collections.abc import Mapping
 from qonnx.core.modelwrapper import ModelWrapper
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.targets.passes.integerize import convolutions, elementwise, pools, shapes
+from mpqdeploy.targets.passes.integerize import (
+    arithmetic,
+    convolutions,
+    elementwise,
+    functions,
+    joins,
+    moves,
+    pools,
+    resizing,
+    shapes,
+    thresholds,
+)
 from mpqdeploy.targets.passes.integerize.builder import Builder
 from mpqdeploy.targets.passes.integerize.constants import fold, is_constant
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
@@ -21,10 +32,15 @@ from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Port, Program
 
 HANDLERS: Mapping[str, Handler] = {
+    **arithmetic.HANDLERS,
     **convolutions.HANDLERS,
     **elementwise.HANDLERS,
+    **functions.HANDLERS,
+    **joins.HANDLERS,
     **pools.HANDLERS,
+    **resizing.HANDLERS,
     **shapes.HANDLERS,
+    **thresholds.HANDLERS,
 }
 SUPPORTED = tuple(sorted(HANDLERS))
 
@@ -74,9 +90,10 @@ def unsupported(node: Node) -> ModelError:
 
 def _port_shape(model: ModelWrapper, name: str) -> tuple[int, ...]:
     shape = tuple(model.get_tensor_shape(name) or ())
-    if len(shape) not in (2, 4):
+    if not 2 <= len(shape) <= 4:
         raise ModelError(
-            f"Input '{name}' has shape {list(shape)}.", hint="Only NCHW and NC are supported."
+            f"Input '{name}' has shape {list(shape)}.",
+            hint="Supported are [N, C, H, W], [N, C, L] and [N, C].",
         )
     return shape
 
@@ -85,8 +102,7 @@ def _output(context: Context, name: str) -> Port:
     value = context.values.get(name)
     if value is None:
         raise ModelError(f"Output '{name}' does not depend on the model's inputs.")
-    if any(value.padding):
-        raise ModelError(f"Output '{name}' is padded by a Pad node, which is not supported.")
+    value = moves.unpadded(context.builder, value)
     tensor = context.builder.write_float(value.group, value.expr, name, port=True)
     return Port(name=name, tensor=tensor, shape=value.shape)
 

@@ -24,13 +24,12 @@ from mpqdeploy.targets.passes.integerize.expressions import (
 from mpqdeploy.targets.passes.integerize.quantizers import Codes
 from mpqdeploy.targets.program import (
     Affine,
+    Anchor,
     Clip,
-    Conv,
     Expr,
     Grid,
     Load,
     Output,
-    Pool,
     Quant,
     Step,
     Tensor,
@@ -57,13 +56,19 @@ class Group:
 
     index: int
     shape: Shape4
-    anchor: Conv | Pool | None
+    anchor: Anchor | None
     sources: dict[str, None] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
     coded: list[Coded] = field(default_factory=list)
+    fallback: dict[str, None] = field(default_factory=dict)
 
     def add_sources(self, names: Iterable[str]) -> None:
         self.sources.update(dict.fromkeys(names))
+
+    def absorb(self, other: Group) -> None:
+        """Take over what `other` stands for, because its values are computed here."""
+        self.sources.update(other.sources)
+        self.fallback.update(other.fallback)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +119,7 @@ class Builder:
         self._producer: dict[str, int] = {}
         self._written: dict[tuple[int, Expr], list[tuple[Coded | None, str]]] = {}
 
-    def group(self, shape: Shape4, anchor: Conv | Pool | None, source: str = "") -> Group:
+    def group(self, shape: Shape4, anchor: Anchor | None, source: str = "") -> Group:
         group = Group(index=len(self.groups), shape=shape, anchor=anchor)
         group.add_sources([source] if source else [])
         self.groups.append(group)
@@ -146,12 +151,17 @@ class Builder:
     def write_float(self, group: Group, expr: Expr, name: str, *, port: bool = False) -> str:
         """The float32 tensor that holds `expr`; a `port` keeps exactly its name."""
         if not port:
+            if isinstance(expr, Load) and self._is_whole_float(expr):
+                return expr.tensor
             for coded, written in self._written.get((group.index, expr), []):
                 if coded is None:
                     return written
             name = self._fresh(name)
         self.tensors[name] = Tensor(name=name, shape=group.shape)
         return self._output(group, name, expr, None)
+
+    def _is_whole_float(self, load: Load) -> bool:
+        return load == Load(tensor=load.tensor) and self.tensors[load.tensor].grid is None
 
     def _output(self, group: Group, name: str, expr: Expr, coded: Coded | None) -> str:
         group.outputs.append(Output(tensor=name, value=expr))
@@ -178,7 +188,7 @@ class Builder:
         if value.group is group:
             return value.expr
         if self.moves(value):
-            group.add_sources(value.group.sources)
+            group.absorb(value.group)
             return value.expr
         return self._reload(value.group, value.expr, value.name)
 
@@ -220,6 +230,7 @@ class Builder:
                 anchor=group.anchor,
                 outputs=distribute(group.outputs),
                 sources=tuple(group.sources),
+                fallback=tuple(group.fallback),
             )
             for group in self.groups
             if group.outputs
@@ -227,10 +238,11 @@ class Builder:
 
 
 def logical_shape(shape: tuple[int, ...]) -> Shape4:
-    """NCHW or NC as [N, H, W, C]."""
+    """An ONNX shape as [N, H, W, C]: NCHW, NC, or as one row of all but N and C."""
     batch, channels = shape[:2]
-    height, width = shape[2:] if len(shape) == 4 else (1, 1)
-    return batch, height, width, channels
+    if len(shape) == 4:
+        return batch, shape[2], shape[3], channels
+    return batch, 1, int(np.prod(shape[2:], dtype=int)), channels
 
 
 def rebuild(link: Expr, x: Expr) -> Expr:

@@ -13,24 +13,31 @@ from mpqdeploy.targets.program import Grid
 INT32_MAX = 2**31 - 1
 
 
+def why_no_code(value: Value) -> str:
+    """Why an anchor cannot read `value` as codes; empty where it can."""
+    coded = value.coded
+    if coded is None:
+        why = value.reason or "no quantizer of at most 8 bits comes before it"
+        return f"its input '{value.name}' is not an integer code: {why}"
+    zero = coded.zero_point
+    if zero.size != 1 or zero[0] != np.rint(zero[0]):
+        return "the zero point of its input is not one integer"
+    if not coded.grid.bipolar and not coded.grid.low <= zero[0] <= coded.grid.high:
+        return f"the zero point of its input, {zero[0]:g}, is outside its code's range"
+    if coded.grid.bipolar and zero[0] != 0:
+        return f"its input is bipolar around {zero[0]:g}"
+    return ""
+
+
 def input_code(context: Context, node: Node, value: Value) -> tuple[str, Coded]:
     """The tensor of integer codes that an anchor reads, and its meaning.
 
     Raises:
-        ModelError: the value is no code, or its zero point is no single code.
+        ModelError: the value is no code (see `why_no_code`).
     """
-    coded = value.coded
-    if coded is None:
-        why = value.reason or "no quantizer of at most 8 bits comes before it"
-        raise node.error(
-            f"its input '{value.name}' is not an integer code: {why}",
-            hint="Put a Quant or BipolarQuant node on it.",
-        )
-    zero = coded.zero_point
-    if zero.size != 1 or zero[0] != np.rint(zero[0]):
-        raise node.error(f"the zero point of its input, {zero.tolist()}, is not one integer")
-    if not coded.grid.bipolar and not coded.grid.low <= zero[0] <= coded.grid.high:
-        raise node.error(f"the zero point of its input, {zero[0]:g}, is outside its code's range")
+    coded, why = value.coded, why_no_code(value)
+    if coded is None or why:
+        raise node.error(why, hint="Put a Quant or BipolarQuant node on it.")
     return context.builder.write_codes(value.group, coded), coded
 
 

@@ -20,7 +20,7 @@ from mpqdeploy.targets.passes.integerize.quantizers import (
 from mpqdeploy.targets.passes.node import Node
 
 Array = NDArray[np.generic]
-_QONNX_ROUNDING = {"ROUND": "ROUND", "FLOOR": "FLOOR", "CEIL": "CEIL", "ROUND_TO_ZERO": "DOWN"}
+_QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 
 
 def is_constant(context: Context, node: Node) -> bool:
@@ -34,7 +34,7 @@ def fold(context: Context, node: Node) -> Constant:
     Raises:
         ModelError: a quantizer's parameters are out of range.
     """
-    if node.op in ("Quant", "BipolarQuant"):
+    if node.op in _QUANTIZERS:
         array, codes = _quantized(context, node)
     else:
         array = _executed(context, node)
@@ -52,10 +52,10 @@ def _quantized(context: Context, node: Node) -> tuple[Array, Codes | None]:
     else:
         real = int_quant(
             array,
-            *parameters,
+            *parameters,  # missing ones were refused
             node.integer("signed", 1),
             node.integer("narrow", 1),
-            _QONNX_ROUNDING[quantizer.rounding],
+            quantizer.rounding.replace("ROUND_TO_ZERO", "DOWN"),
         )
     real = np.asarray(real, np.float32)
     return real, constant_codes(node, real, quantizer)
@@ -69,7 +69,7 @@ def _executed(context: Context, node: Node) -> Array:
         name: context.required(node, node.inputs.index(name)) for name in names
     }
     arrays[node.output] = np.zeros(model.get_tensor_shape(node.output), np.float32)
-    execute_node(node.proto, arrays, model.graph, model.get_opset_imports()[""])
+    execute_node(node.proto, arrays, model.graph, model.get_opset_imports()[node.proto.domain])
     return arrays[node.output]
 
 

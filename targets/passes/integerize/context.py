@@ -9,17 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from qonnx.core.modelwrapper import ModelWrapper
 
+from mpqdeploy.targets.passes.integerize import moves
 from mpqdeploy.targets.passes.integerize.builder import (
     NO_PADDING,
     Builder,
     Coded,
     Constant,
+    Group,
     Value,
     coded_value,
 )
 from mpqdeploy.targets.passes.integerize.expressions import Doubles, per_channel
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Expr
+from mpqdeploy.targets.views import View
+
+Constants = NDArray[np.generic] | None
 
 
 class Context:
@@ -53,6 +58,12 @@ class Context:
             raise node.error(f"its input {index} ('{name}') is not a constant")
         return constant.array
 
+    def array_or_none(self, node: Node, index: int) -> NDArray[np.generic] | None:
+        """The constant input `index` of `node`; None where it is computed at run time."""
+        name = node.inputs[index] if index < len(node.inputs) else ""
+        constant = self.constant(name)
+        return None if constant is None else constant.array
+
     def required(self, node: Node, index: int) -> NDArray[np.generic]:
         """As `array`, but an omitted input is a `ModelError`."""
         array = self.array(node, index)
@@ -60,23 +71,53 @@ class Context:
             raise node.error(f"its input {index} is missing")
         return array
 
+    def integers(
+        self, node: Node, index: int, default: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """The constant input `index` of whole numbers; `default` where it is omitted."""
+        array = self.array(node, index)
+        if array is None and default is not None:
+            return default
+        array = self.required(node, index)
+        if array.dtype.kind not in "iu":
+            raise node.error(f"its input {index} holds no whole numbers")
+        return tuple(int(number) for number in array.reshape(-1))
+
     def value(self, node: Node, index: int = 0, *, padded: bool = False) -> Value:
-        """The run-time input `index` of `node`.
+        """The run-time input `index` of `node`; unless `padded`, with its zero border.
 
         Raises:
-            ModelError: it is a constant, or (unless `padded`) an image whose zero border is left
-                to the next convolution.
+            ModelError: it is missing or a constant.
         """
-        name = node.inputs[index]
+        name = node.inputs[index] if index < len(node.inputs) else ""
         if name not in self.values:
-            raise node.error(f"its input {index} ('{name}') is a constant")
+            what = f"('{name}') is a constant" if name else "is missing"
+            raise node.error(f"its input {index} {what}")
         value = self.values[name]
-        if value.padding != NO_PADDING and not padded:
-            raise node.error(
-                f"it reads '{name}', which a Pad node widened",
-                hint="A spatial Pad must lead to a convolution or an average pool.",
-            )
+        return value if padded else moves.unpadded(self.builder, value)
+
+    def image(self, node: Node, index: int = 0, *, padded: bool = False) -> Value:
+        """As `value`, with its channels and pixels where its ONNX shape has them."""
+        value = self.value(node, index, padded=padded)
+        return value if value.padding != NO_PADDING else moves.image(self.builder, value)
+
+    def operand(self, node: Node, index: int, *constants: Constants, padded: bool = False) -> Value:
+        """As `value`; as `image` where `constants` have to meet its channels."""
+        value = self.value(node, index, padded=padded)
+        differ = any(c is not None and c.size > 1 and np.any(c != c.flat[0]) for c in constants)
+        if differ and value.shape[1] != value.channels:
+            return moves.image(self.builder, value)
         return value
+
+    def seen(self, node: Node, value: Value, view: View, shape: tuple[int, ...]) -> Value:
+        """The elements of `value` in the places that `view` gives them."""
+        result = moves.seen(self.builder, value, view, node.output, shape)
+        result.group.add_sources(self.sources(node))
+        return result
+
+    def fall_back(self, node: Node, group: Group, why: str) -> None:
+        """Note for the report that `group` computes `node` in float32."""
+        group.fallback[f"{node.op} '{node.name}' in float32: {why}"] = None
 
     def sources(self, node: Node) -> tuple[str, ...]:
         """`node` and the nodes that computed its constant inputs."""
@@ -108,6 +149,14 @@ class Context:
             ModelError: it differs between pixels, or is larger than `value`.
         """
         rank, channels = len(value.shape), value.channels
+        try:
+            fits = np.broadcast_shapes(array.shape, value.shape) == value.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise node.error(
+                f"its constant of shape {list(array.shape)} does not fit {list(value.shape)}"
+            )
         if array.size == 1 or np.all(array == array.flat[0]):
             if array.ndim > rank:
                 raise node.error(f"its constant has {array.ndim} axes, its input {rank}")

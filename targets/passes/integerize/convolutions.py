@@ -1,34 +1,69 @@
-"""Convolutions and matrix products, the anchors with weights."""
+"""Convolutions and matrix products, the anchors with weights.
+
+On integer codes wherever input and weights are codes; else in float32, and the report says why.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.passes.integerize.builder import Coded, Value
-from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, input_code, largest
+from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, input_code, largest, why_no_code
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import Doubles, affine
-from mpqdeploy.targets.passes.integerize.quantizers import Codes
+from mpqdeploy.targets.passes.integerize.quantizers import MAX_BITS, Codes
 from mpqdeploy.targets.passes.integerize.windows import Window, window
 from mpqdeploy.targets.passes.node import Node
-from mpqdeploy.targets.program import Acc, Conv
+from mpqdeploy.targets.program import Acc, Anchor, Conv, FloatConv
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weights:
+    """Weights `[O, I/groups, KH, KW]` (or `[O, I]`): values, and codes if there are any, which are
+    moved and scaled alike.
+    """
+
+    values: Doubles
+    codes: Codes | None
+
+    def moved(self, move: Callable[[Array], Array]) -> Weights:
+        codes = self.codes and Codes(
+            values=np.asarray(move(self.codes.values), np.int32),
+            scale=np.asarray(move(self.codes.scale), np.float64),
+            grid=self.codes.grid,
+        )
+        return Weights(values=np.asarray(move(self.values), np.float64), codes=codes)
+
+    def scaled(self, factor: float) -> Weights:
+        codes = self.codes and replace(self.codes, scale=self.codes.scale * factor)
+        return Weights(values=self.values * factor, codes=codes)
 
 
 def conv(context: Context, node: Node) -> Value:
-    value = context.value(node, padded=True)
-    weights = weight_codes(context, node)
-    if weights.values.ndim != 4:
-        raise node.error(f"its weights have {weights.values.ndim} axes; only 2-D is supported")
+    value = context.image(node, padded=True)
+    weights = weights_of(context, node)
+    if weights.values.ndim != 4 or len(value.shape) != 4:
+        raise node.error(
+            f"its input has shape {list(value.shape)}, its weights {list(weights.values.shape)}",
+            hint="Only 2-D convolutions are supported.",
+        )
     groups = node.integer("group", 1)
     out, inner, height, width = weights.values.shape
-    if value.channels != inner * groups or out % groups:
+    if groups < 1 or value.channels != inner * groups or out % groups:
         raise node.error(
             f"weights {list(weights.values.shape)} in {groups} groups do not fit "
             f"{value.channels} input channels"
         )
+    if node.integers("kernel_shape", (height, width)) != (height, width):
+        raise node.error(f"its kernel_shape is not that of its weights, {[height, width]}")
     where = window(node, value, (height, width))
-    return _convolution(
+    return convolution(
         context, node, value, weights, where, groups=groups, bias=context.array(node, 2)
     )
 
@@ -37,26 +72,19 @@ def gemm(context: Context, node: Node) -> Value:
     """alpha * x @ W + beta * bias."""
     if node.integer("transA", 0):
         raise node.error("transA is not supported")
-    weights = weight_codes(context, node)
+    weights = weights_of(context, node)
     if not node.integer("transB", 0):
-        weights = _transposed(weights)
+        weights = weights.moved(np.transpose)
     bias = context.array(node, 2)
     scaled = None if bias is None else np.asarray(bias, np.float64) * node.number("beta", 1.0)
-    return _fully_connected(context, node, weights, scaled, node.number("alpha", 1.0))
+    return _fully_connected(context, node, weights.scaled(node.number("alpha", 1.0)), scaled)
 
 
 def matmul(context: Context, node: Node) -> Value:
-    weights = weight_codes(context, node)
-    return _fully_connected(context, node, _transposed(weights), None, 1.0)
+    return _fully_connected(context, node, weights_of(context, node).moved(np.transpose), None)
 
 
-def _transposed(weights: Codes) -> Codes:
-    return Codes(values=weights.values.T, scale=weights.scale.T, grid=weights.grid)
-
-
-def _fully_connected(
-    context: Context, node: Node, weights: Codes, bias: NDArray[np.generic] | None, alpha: float
-) -> Value:
+def _fully_connected(context: Context, node: Node, weights: Weights, bias: Array | None) -> Value:
     """A convolution whose kernel covers its input; weights `[O, C*H*W]`."""
     value = context.value(node)
     batch, height, width, channels = value.group.shape
@@ -67,36 +95,24 @@ def _fully_connected(
             f"{list(value.shape)}",
             hint="A fully connected layer takes a flat input [N, features].",
         )
-    if value.coded is None and value.mean_of is not None:
-        return _mean_connected(context, node, value, value.mean_of, weights, bias, alpha)
-    out = weights.values.shape[0]
-    image = Codes(
-        values=weights.values.reshape(out, channels, height, width),
-        scale=(weights.scale * alpha).reshape(out, channels, height, width),
-        grid=weights.grid,
-    )
-    return _convolution(context, node, value, image, _covering(height, width), bias=bias, flat=True)
+    if value.coded is None and value.mean_of is not None and not why_no_code(value.mean_of):
+        return _mean_connected(context, node, value, value.mean_of, weights, bias)
+    shape = (weights.values.shape[0], channels, height, width)
+    kernel = weights.moved(lambda array: array.reshape(shape))
+    return convolution(context, node, value, kernel, _covering(height, width), bias=bias, flat=True)
 
 
 def _mean_connected(
-    context: Context,
-    node: Node,
-    mean: Value,
-    image: Value,
-    weights: Codes,
-    bias: NDArray[np.generic] | None,
-    alpha: float,
+    context: Context, node: Node, mean: Value, image: Value, weights: Weights, bias: Array | None
 ) -> Value:
     """A mean that no quantizer rounds is no code; every pixel gets the weights of the mean."""
     _, height, width, channels = image.group.shape
     shape = (weights.values.shape[0], channels, height, width)
-    spread = Codes(
-        values=np.broadcast_to(weights.values[:, :, None, None], shape),
-        scale=np.broadcast_to((weights.scale * alpha / (height * width))[:, :, None, None], shape),
-        grid=weights.grid,
+    spread = weights.scaled(1 / (height * width)).moved(
+        lambda array: np.broadcast_to(array[:, :, None, None], shape)
     )
     where = _covering(height, width)
-    result = _convolution(context, node, image, spread, where, bias=bias, flat=True)
+    result = convolution(context, node, image, spread, where, bias=bias, flat=True)
     result.group.add_sources(mean.group.sources)
     return result
 
@@ -111,76 +127,89 @@ def _covering(height: int, width: int) -> Window:
     )
 
 
-def weight_codes(context: Context, node: Node) -> Codes:
-    """The integer codes of `node`'s second input.
-
-    Raises:
-        ModelError: it is computed at run time, or has no quantizer of at most 8 bits.
-    """
+def weights_of(context: Context, node: Node) -> Weights:
+    """The constant second input of `node`; a `ModelError` where it is computed at run time."""
+    values = np.asarray(context.required(node, 1), np.float64)
     constant = context.constant(node.inputs[1])
-    if constant is None:
-        raise node.error(f"its weights '{node.inputs[1]}' are computed at run time")
-    if constant.codes is None:
-        raise node.error(
-            f"its weights '{node.inputs[1]}' are not integer codes of at most 8 bits",
-            hint="Put a Quant or BipolarQuant node on the weights.",
-        )
-    return constant.codes
+    return Weights(values=values, codes=constant.codes if constant else None)
 
 
-def _convolution(
+def convolution(
     context: Context,
     node: Node,
     value: Value,
-    weights: Codes,
+    weights: Weights,
     where: Window,
     *,
     groups: int = 1,
-    bias: NDArray[np.generic] | None = None,
+    bias: Array | None = None,
     flat: bool = False,
 ) -> Value:
     """Weights `[O, I/groups, KH, KW]`, bias of up to `[O]`."""
-    name, coded = input_code(context, node, value)
     out = weights.values.shape[0]
-    scale = _output_scale(node, weights, groups) * _input_scale(node, coded, out, groups)
-    _check_range(node, weights.values, coded)
-    anchor = Conv(
-        input=name,
-        weights=np.ascontiguousarray(weights.values.transpose(0, 2, 3, 1)),
-        weight_grid=weights.grid,
-        stride=where.stride,
-        padding=where.padding,
-        dilation=where.dilation,
-        groups=groups,
-    )
+    offset = np.zeros(1) if bias is None else np.asarray(bias, np.float64).reshape(-1)
+    sizes = np.shape(offset if bias is None else bias)
+    if offset.size not in (1, out) or offset.size != (sizes or (1,))[-1]:
+        raise node.error(f"its bias has shape {list(sizes)} for {out} output channels")
+    why = _why_float(value, weights, out, groups)
+    anchor: Anchor
+    if weights.codes is None or value.coded is None or why:
+        anchor = FloatConv(
+            input=context.builder.write_float(value.group, value.expr, value.name),
+            weights=np.ascontiguousarray(weights.values.transpose(0, 2, 3, 1), np.float32),
+            stride=where.stride,
+            padding=where.padding,
+            dilation=where.dilation,
+            groups=groups,
+        )
+        scale = np.ones(1)
+    else:
+        name, coded = input_code(context, node, value)
+        _check_range(node, weights.codes.values, coded)
+        anchor = Conv(
+            input=name,
+            weights=np.ascontiguousarray(weights.codes.values.transpose(0, 2, 3, 1)),
+            weight_grid=weights.codes.grid,
+            stride=where.stride,
+            padding=where.padding,
+            dilation=where.dilation,
+            groups=groups,
+        )
+        scale = _output_scale(weights.codes) * _input_scale(coded, out, groups)
     shape = (value.group.shape[0], *where.output, out)
     group = context.builder.group(shape, anchor)
     group.add_sources(context.sources(node))
-    offset = np.zeros(1) if bias is None else np.asarray(bias, np.float64).reshape(-1)
-    if offset.size not in (1, out):
-        raise node.error(f"its bias has {offset.size} values for {out} output channels")
+    if why:
+        context.fall_back(node, group, why)
     onnx_shape = (shape[0], out) if flat else (shape[0], out, *where.output)
-    return Value(name=node.output, shape=onnx_shape, group=group, expr=affine(Acc(), scale, offset))
+    reason = f"'{node.name}' is not followed by a quantizer"
+    expr = affine(Acc(), scale, offset)
+    return Value(name=node.output, shape=onnx_shape, group=group, expr=expr, reason=reason)
 
 
-def _output_scale(node: Node, weights: Codes, groups: int) -> Doubles:
-    """The weights' scale as `[O]`."""
-    rows = weights.scale.reshape(weights.scale.shape[0], -1)
+def _why_float(value: Value, weights: Weights, out: int, groups: int) -> str:
+    """Why integers cannot compute it; empty where they can."""
+    why = why_no_code(value)
+    if why or value.coded is None:
+        return why
+    if weights.codes is None:
+        return f"its weights are not integer codes of at most {MAX_BITS} bits"
+    rows = weights.codes.scale.reshape(out, -1)
     if not np.array_equal(rows, np.broadcast_to(rows[:, :1], rows.shape)):
-        raise node.error("the scale of its weights differs within one output channel")
-    return rows[:, 0]
+        return "the scale of its weights differs within an output channel"
+    if value.coded.scale.size not in (1, groups):
+        return "its input has a scale for every channel"
+    return ""
 
 
-def _input_scale(node: Node, coded: Coded, out: int, groups: int) -> Doubles:
+def _output_scale(codes: Codes) -> Doubles:
+    """The weights' scale as `[O]`."""
+    return codes.scale.reshape(codes.scale.shape[0], -1)[:, 0]
+
+
+def _input_scale(coded: Coded, out: int, groups: int) -> Doubles:
     """The input's scale as `[1]`, or `[O]` in a depthwise convolution."""
-    if coded.scale.size == 1:
-        return coded.scale
-    if groups != coded.scale.size:
-        raise node.error(
-            "its input has a scale for every channel",
-            hint="Quantize activations with one scale for all channels.",
-        )
-    return np.repeat(coded.scale, out // groups)
+    return coded.scale if coded.scale.size == 1 else np.repeat(coded.scale, out // groups)
 
 
 def _check_range(node: Node, weights: NDArray[np.int32], coded: Coded) -> None:

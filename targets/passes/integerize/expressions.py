@@ -7,7 +7,7 @@ is exact in real arithmetic; a clip is dropped only where it cannot change a cod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from mpqdeploy.targets.program import (
     Affine,
+    Apply,
     Clip,
     Expr,
     Grid,
     Output,
+    Product,
     Quant,
     Rounding,
     Sum,
+    operands,
     walk,
 )
 
@@ -107,23 +110,41 @@ def distribute(outputs: Sequence[Output]) -> tuple[Output, ...]:
                 left = affine(below.x, expr.exact_mul, expr.exact_add)
                 return Sum(x=rewrite(left), y=rewrite(affine(below.y, expr.exact_mul)))
             return affine(rewrite(below), expr.exact_mul, expr.exact_add)
-        if isinstance(expr, Sum):
-            return Sum(x=rewrite(expr.x), y=rewrite(expr.y))
-        if isinstance(expr, Clip):
-            return Clip(x=rewrite(expr.x), low=expr.low, high=expr.high)
-        if isinstance(expr, Quant):
-            return Quant(x=rewrite(expr.x), grid=expr.grid, rounding=expr.rounding)
-        return expr
+        return mapped(expr, rewrite)
 
     return tuple(Output(tensor=output.tensor, value=rewrite(output.value)) for output in outputs)
+
+
+def total(terms: Sequence[Expr]) -> Expr:
+    """The sum of all, balanced: many terms make no deep expression."""
+    if len(terms) == 1:
+        return terms[0]
+    half = len(terms) // 2
+    return Sum(x=total(terms[:half]), y=total(terms[half:]))
+
+
+def mapped(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
+    """`expr` over changed operands; an affine is simplified again."""
+    if isinstance(expr, ExactAffine):
+        return affine(change(expr.x), expr.exact_mul, expr.exact_add)
+    if isinstance(expr, Affine):
+        return affine(change(expr.x), expr.mul, expr.add)
+    if isinstance(expr, Sum):
+        return Sum(x=change(expr.x), y=change(expr.y))
+    if isinstance(expr, Product):
+        return Product(x=change(expr.x), y=change(expr.y))
+    if isinstance(expr, Apply):
+        return Apply(x=change(expr.x), function=expr.function)
+    if isinstance(expr, Clip):
+        return Clip(x=change(expr.x), low=expr.low, high=expr.high)
+    if isinstance(expr, Quant):
+        return Quant(x=change(expr.x), grid=expr.grid, rounding=expr.rounding)
+    return expr
 
 
 def _uses(outputs: Sequence[Output]) -> Counter[Expr]:
     """How often every sub-expression is an operand or an output, counting shared parents once."""
     uses = Counter(output.value for output in outputs)
     for expr in dict.fromkeys(part for output in outputs for part in walk(output.value)):
-        if isinstance(expr, Sum):
-            uses.update((expr.x, expr.y))
-        elif isinstance(expr, Affine | Clip | Quant):
-            uses[expr.x] += 1
+        uses.update(operands(expr))
     return uses

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from mpqdeploy.targets.passes.integerize.builder import Coded, Group, Value, coded_value
-from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, input_code, largest
+from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, largest, why_no_code
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import affine
 from mpqdeploy.targets.passes.integerize.windows import Window, window
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Acc, Pool
 
+PoolKind = Literal["max", "sum", "mean"]
+
 
 def max_pool(context: Context, node: Node) -> Value:
     if node.pair("dilations", (1, 1)) != (1, 1) or len(node.proto.output) > 1:
         raise node.error("dilations and the output of indices are not supported")
-    value = context.value(node, padded=True)
+    value = context.image(node, padded=True)
     where = window(node, value, node.pair("kernel_shape", ()))
     if any(value.padding) and not _zero_is_least(value, where):
-        context.value(node)  # raises: a padded zero would win over negative values
+        value = context.image(node)  # else a padded zero would not win over negative values
+        where = window(node, value, where.kernel)
+    _check_windows(node, value, where)
     return _max(context, node, value, where)
+
+
+def _check_windows(node: Node, value: Value, where: Window) -> None:
+    """Every window has to have a pixel."""
+    _, height, width, _ = value.group.shape
+    for axis, extent in enumerate((height, width)):
+        first, reach = where.padding[axis], where.kernel[axis]
+        last = (where.output[axis] - 1) * where.stride[axis] - first
+        if first >= reach or last >= extent:
+            raise node.error("some of its windows lie in the padding altogether")
 
 
 def _zero_is_least(value: Value, where: Window) -> bool:
@@ -32,12 +48,15 @@ def _zero_is_least(value: Value, where: Window) -> bool:
 
 
 def global_max_pool(context: Context, node: Node) -> Value:
-    value = context.value(node)
+    value = context.image(node)
     return _max(context, node, value, _everything(node, value))
 
 
 def _max(context: Context, node: Node, value: Value, where: Window) -> Value:
     group, coded = _pool(context, node, value, where, "max")
+    if coded is None:
+        reason = f"'{node.name}' is the maximum of floats"
+        return Value(name=node.output, shape=_nchw(group), group=group, expr=Acc(), reason=reason)
     best = Coded(
         name=node.output,
         expr=Acc(),
@@ -49,32 +68,31 @@ def _max(context: Context, node: Node, value: Value, where: Window) -> Value:
 
 
 def average_pool(context: Context, node: Node) -> Value:
-    value = context.value(node, padded=True)
+    value = context.image(node, padded=True)
     where = window(node, value, node.pair("kernel_shape", ()))
     if node.pair("dilations", (1, 1)) != (1, 1):
         raise node.error("dilations are not supported")
     own = tuple(whole - pad for whole, pad in zip(where.padding, value.padding, strict=True))
-    if any(own) and not node.integer("count_include_pad", 0):
-        raise node.error(
-            "its windows at the border count fewer pixels",
-            hint="Set count_include_pad=1, or pads=0.",
-        )
-    if node.integer("ceil_mode", 0) and any(own):
-        raise node.error("ceil_mode with padding is not supported")
-    return _average(context, node, value, where)
+    if node.integer("ceil_mode", 0) and any(own) and node.integer("count_include_pad", 0):
+        raise node.error("ceil_mode that counts padding is not supported")
+    if not any(own) or node.integer("count_include_pad", 0):
+        return _average(context, node, value, where)
+    value = context.image(node)  # a Pad node's zeros count, its own do not
+    where = window(node, value, where.kernel)
+    _check_windows(node, value, where)
+    return _average(context, node, value, where, kind="mean")
 
 
 def global_average_pool(context: Context, node: Node) -> Value:
-    value = context.value(node)
+    value = context.image(node)
     return _average(context, node, value, _everything(node, value))
 
 
 def reduce_mean(context: Context, node: Node) -> Value:
     """The mean over height and width."""
-    value = context.value(node)
-    axes = context.array(node, 1)
-    chosen = node.integers("axes", ()) if axes is None else np.ravel(axes).tolist()
-    if len(value.shape) != 4 or sorted(int(axis) % 4 for axis in chosen) != [2, 3]:
+    value = context.image(node)
+    chosen = node.integers("axes", ()) or context.integers(node, 1, ())
+    if len(value.shape) != 4 or sorted(axis % 4 for axis in chosen) != [2, 3]:
         raise node.error(f"it reduces axes {list(chosen)}; only height and width are supported")
     result = _average(context, node, value, _everything(node, value))
     if node.integer("keepdims", 1):
@@ -89,30 +107,40 @@ def _everything(node: Node, value: Value) -> Window:
     return Window(kernel=size, stride=(1, 1), dilation=(1, 1), padding=(0, 0, 0, 0), output=(1, 1))
 
 
-def _average(context: Context, node: Node, value: Value, where: Window) -> Value:
-    group, coded = _pool(context, node, value, where, "sum")
+def _average(
+    context: Context, node: Node, value: Value, where: Window, kind: PoolKind = "sum"
+) -> Value:
+    group, coded = _pool(context, node, value, where, kind)
     area = where.kernel[0] * where.kernel[1]
     whole = where.kernel == value.group.shape[1:3] and not any(where.padding)
-    bound = area * largest(coded.grid, coded.zero_point)
+    bound = area * largest(coded.grid, coded.zero_point) if coded else 0
     if bound > INT32_MAX:
         raise node.error(f"its sum may reach {bound}, past the range of int32")
+    scale = coded.scale if coded else np.ones(1)
     return Value(
         name=node.output,
         shape=_nchw(group),
         group=group,
-        expr=affine(Acc(), coded.scale / area),
+        expr=affine(Acc(), scale / area if kind == "sum" else scale),
         reason=f"'{node.name}' averages codes without quantizing the mean",
         mean_of=value if whole else None,
     )
 
 
 def _pool(
-    context: Context, node: Node, value: Value, where: Window, kind: str
-) -> tuple[Group, Coded]:
-    name, coded = input_code(context, node, value)
+    context: Context, node: Node, value: Value, where: Window, kind: PoolKind
+) -> tuple[Group, Coded | None]:
+    """The group of the pool, over codes where there are any, else over floats."""
+    why, coded = why_no_code(value), value.coded
+    if kind == "max" and coded is not None:
+        why = ""  # the order of codes does not depend on zero points
+    if coded is None or why:
+        coded, name = None, context.builder.write_float(value.group, value.expr, value.name)
+    else:
+        name = context.builder.write_codes(value.group, coded)
     anchor = Pool(
         input=name,
-        kind="max" if kind == "max" else "sum",
+        kind=kind,
         kernel=where.kernel,
         stride=where.stride,
         padding=where.padding,
@@ -120,6 +148,8 @@ def _pool(
     batch, _, _, channels = value.group.shape
     group = context.builder.group((batch, *where.output, channels), anchor)
     group.add_sources(context.sources(node))
+    if coded is None:
+        context.fall_back(node, group, why)
     return group, coded
 
 

@@ -20,6 +20,9 @@ ROUNDINGS: dict[str, Rounding] = {
     "CEIL": "CEIL",
     "DOWN": "ROUND_TO_ZERO",
     "ROUND_TO_ZERO": "ROUND_TO_ZERO",
+    "UP": "UP",
+    "HALF_UP": "HALF_UP",
+    "HALF_DOWN": "HALF_DOWN",
 }
 
 
@@ -55,14 +58,22 @@ def read_quantizer(node: Node, parameters: Sequence[NDArray[np.generic] | None])
     if node.op == "BipolarQuant":
         grid = Grid(bits=1, signed=True, bipolar=True)
         return Quantizer(grid=grid, scale=scale, zero_point=np.zeros(1))
-    mode = node.text("rounding_mode", "ROUND").upper()
+    if not np.all(np.isfinite(zero_point)):
+        raise node.error("its zero point is not finite")
+    grid = _grid(node, bits)
+    return Quantizer(
+        grid=grid, scale=scale, zero_point=zero_point, rounding=rounding_of(node, "ROUND")
+    )
+
+
+def rounding_of(node: Node, default: str) -> Rounding:
+    """The rounding mode of `node`; a `ModelError` for one that QONNX does not define."""
+    mode = node.text("rounding_mode", default).upper()
     if mode not in ROUNDINGS:
         raise node.error(
-            f"rounding mode {mode} is not supported", hint=f"Use one of {', '.join(ROUNDINGS)}."
+            f"rounding mode {mode} is not known", hint=f"Use one of {', '.join(ROUNDINGS)}."
         )
-    return Quantizer(
-        grid=_grid(node, bits), scale=scale, zero_point=zero_point, rounding=ROUNDINGS[mode]
-    )
+    return ROUNDINGS[mode]
 
 
 def _grid(node: Node, bits: Doubles) -> Grid:

@@ -1,21 +1,19 @@
-"""Nodes that move elements but do not change them: flatten, reshape, slice, pad."""
+"""Nodes that move elements but do not change them: reshape, transpose, slice, pad, and so on."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from mpqdeploy.targets.passes.integerize.builder import (
-    Coded,
-    Group,
-    Value,
-    coded_value,
-    rebuild,
-)
+from mpqdeploy.targets.passes.integerize.builder import Value, logical_shape
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
+from mpqdeploy.targets.passes.integerize.moves import AXES
 from mpqdeploy.targets.passes.node import Node
-from mpqdeploy.targets.program import Affine, Clip, Expr, Load, Quant, Sum
+from mpqdeploy.targets.views import Axis, Reindex, Resample
+
+FLOAT32 = 1  # TensorProto.FLOAT
 
 
 def identity(context: Context, node: Node) -> Value:
@@ -30,176 +28,202 @@ def dropout(context: Context, node: Node) -> Value:
     return identity(context, node)
 
 
+def cast(context: Context, node: Node) -> Value:
+    if node.integer("to", 0) != FLOAT32:
+        raise node.error("it casts to another type than float32")
+    return identity(context, node)
+
+
 def reshape(context: Context, node: Node) -> Value:
-    """Flatten, Reshape, Squeeze and Unsqueeze between [N, C, H, W] and [N, C*H*W]."""
+    """Flatten, Reshape, Squeeze and Unsqueeze: the elements stay, in ONNX's order."""
     value = context.value(node)
     shape = tuple(context.model.get_tensor_shape(node.output) or ())
-    batch, height, width, channels = value.group.shape
-    if shape not in ((batch, channels, height, width), (batch, channels * height * width)):
+    if len(shape) < 2 or shape[0] != value.shape[0]:
         raise node.error(
             f"it changes shape {list(value.shape)} to {list(shape)}",
-            hint="Only images [N, C, H, W] and their flat form [N, C*H*W] are supported.",
+            hint="The batch has to stay the first of at least two axes.",
         )
-    return context.renamed(node, value, shape)
+    batch, height, width, channels = value.group.shape
+    if shape in ((batch, channels, height, width), (batch, channels * height * width)):
+        return context.renamed(node, value, shape)
+    source = (height, width, channels)
+    view = Reindex(
+        shape=logical_shape(shape)[1:], source=source, extents=(math.prod(source),), order=(0,)
+    )
+    return context.seen(node, value, view, shape)
 
 
 def transpose(context: Context, node: Node) -> Value:
-    """A transpose that moves only axes of size 1, which is a reshape."""
     value = context.value(node)
     order = node.integers("perm", tuple(range(len(value.shape)))[::-1])
+    if sorted(order) != list(range(len(value.shape))):
+        raise node.error(f"its perm {list(order)} is no order of {len(value.shape)} axes")
     moved = [axis for axis in order if value.shape[axis] != 1]
-    if moved != sorted(moved):
-        raise node.error(
-            f"it reorders the axes of shape {list(value.shape)} to {list(order)}",
-            hint="Export the network with images as [N, C, H, W].",
-        )
-    return reshape(context, node)
+    if moved == sorted(moved):  # only axes of size 1 move
+        return reshape(context, node)
+    if order[0] != 0:
+        raise node.error(f"it moves the batch: its perm is {list(order)}")
+    shape = tuple(value.shape[axis] for axis in order)
+    return _reindexed(context, node, value, value.shape[1:], [a - 1 for a in order[1:]], shape)
+
+
+def _reindexed(
+    context: Context,
+    node: Node,
+    value: Value,
+    extents: tuple[int, ...],
+    order: list[int],
+    shape: tuple[int, ...],
+) -> Value:
+    """`value` reshaped to `extents` (without the batch), transposed by `order`, reshaped."""
+    view = Reindex(
+        shape=logical_shape(shape)[1:],
+        source=value.group.shape[1:],
+        extents=extents,
+        order=tuple(order),
+    )
+    return context.seen(node, value, view, shape)
+
+
+def depth_to_space(context: Context, node: Node) -> Value:
+    value = context.image(node)
+    size, mode = node.integer("blocksize", 0), node.text("mode", "DCR")
+    if len(value.shape) != 4 or size < 1 or value.channels % (size * size):
+        raise node.error(f"its blocksize is {size}, its input {list(value.shape)}")
+    if mode not in ("DCR", "CRD"):
+        raise node.error(f"its mode {mode} is not known")
+    batch, channels, height, width = value.shape
+    rest = channels // size**2
+    shape = (batch, rest, height * size, width * size)
+    if mode == "DCR":
+        extents, order = (size, size, rest, height, width), [2, 3, 0, 4, 1]
+    else:
+        extents, order = (rest, size, size, height, width), [0, 3, 1, 4, 2]
+    return _reindexed(context, node, value, extents, order, shape)
+
+
+def space_to_depth(context: Context, node: Node) -> Value:
+    value = context.image(node)
+    size = node.integer("blocksize", 0)
+    if len(value.shape) != 4 or size < 1 or value.shape[2] % size or value.shape[3] % size:
+        raise node.error(f"its blocksize is {size}, its input {list(value.shape)}")
+    batch, channels, height, width = value.shape
+    extents = (channels, height // size, size, width // size, size)
+    shape = (batch, channels * size**2, height // size, width // size)
+    return _reindexed(context, node, value, extents, [2, 4, 0, 1, 3], shape)
 
 
 def slice_node(context: Context, node: Node) -> Value:
-    """Every s-th row and column from the first on: a strided `Load`."""
-    value = context.value(node)
-    starts, ends, axes, steps = _slice_parameters(context, node, len(value.shape))
-    stride = [1, 1]
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        extent = value.shape[axis]
-        if start % extent != 0 or (0 <= end < extent) or end < 0 or step < 1:
-            raise node.error(f"it takes a part of axis {axis}, not evenly spaced whole rows")
-        if step > 1 and (axis < 2 or len(value.shape) != 4):
-            raise node.error(f"it takes every {step}-th element of axis {axis}")
-        if step > 1:
-            stride[axis - 2] = step
-    batch, height, width, channels = value.group.shape
-    shape = (batch, -(-height // stride[0]), -(-width // stride[1]), channels)
-    if shape == value.group.shape:
+    value = context.image(node)
+    rank = len(value.shape)
+    axes, shape = [Axis(), Axis(), Axis()], list(value.shape)
+    for start, end, axis, step in _slice_parameters(context, node, rank):
+        if step == 0:
+            raise node.error("its step is 0")
+        taken = range(*slice(start, end, step).indices(value.shape[axis]))
+        if len(taken) == value.shape[axis] and step > 0:
+            continue
+        if axis == 0 or rank not in AXES or not taken:
+            raise node.error(
+                f"it takes {len(taken)} elements of axis {axis} of shape {list(value.shape)}",
+                hint="The batch cannot be sliced, and something has to be left.",
+            )
+        axes[AXES[rank][axis - 1]] = Axis(step=step, offset=taken[0])
+        shape[axis] = len(taken)
+    if tuple(shape) == value.shape and axes == [Axis()] * 3:
         return context.renamed(node, value, value.shape)
-    return _view(context, node, value, shape, (stride[0], stride[1]), 0)
+    view = Resample(
+        shape=logical_shape(tuple(shape))[1:],
+        source=value.group.shape[1:],
+        rows=axes[0],
+        columns=axes[1],
+        channels=axes[2],
+    )
+    return context.seen(node, value, view, tuple(shape))
 
 
-def _slice_parameters(context: Context, node: Node, rank: int) -> tuple[list[int], ...]:
+def _slice_parameters(context: Context, node: Node, rank: int) -> list[tuple[int, int, int, int]]:
+    """(start, end, axis, step), one per axis that is named."""
     if node.has("starts"):  # before opset 10
         starts, ends = node.integers("starts", ()), node.integers("ends", ())
-        axes, steps = node.integers("axes", range(len(starts))), (1,) * len(starts)
+        axes = node.integers("axes", range(len(starts)))
+        steps: tuple[int, ...] = (1,) * len(starts)
     else:
-        starts = tuple(np.ravel(context.required(node, 1)).tolist())
-        ends = tuple(np.ravel(context.required(node, 2)).tolist())
-        given = [context.array(node, index) for index in (3, 4)]
-        axes = tuple(range(len(starts)) if given[0] is None else np.ravel(given[0]).tolist())
-        steps = tuple([1] * len(starts) if given[1] is None else np.ravel(given[1]).tolist())
-    return list(starts), list(ends), [axis % rank for axis in axes], list(steps)
+        starts, ends = context.integers(node, 1), context.integers(node, 2)
+        axes = context.integers(node, 3, tuple(range(len(starts))))
+        steps = context.integers(node, 4, (1,) * len(starts))
+    if len({len(starts), len(ends), len(axes), len(steps)}) != 1:
+        raise node.error("its starts, ends, axes and steps differ in number")
+    axes = tuple(axis_of(node, axis, rank) for axis in axes)
+    if len(set(axes)) < len(axes):
+        raise node.error("it names an axis twice")
+    return list(zip(starts, ends, axes, steps, strict=True))
+
+
+def axis_of(node: Node, axis: int, rank: int) -> int:
+    """`axis` counted from the first; a `ModelError` where there is none such."""
+    if not -rank <= axis < rank:
+        raise node.error(f"it names axis {axis} of {rank}")
+    return axis % rank
 
 
 def pad(context: Context, node: Node) -> Value:
-    """Zero channels (a `Load` with an offset), or a zero border for the next convolution."""
+    """Zeros around an image for the next anchor, or a view that leaves its source."""
     value = context.value(node, padded=True)
     rank = len(value.shape)
     before, after = _pad_parameters(context, node, rank)
-    if before[0] or after[0] or min(*before, *after) < 0:
-        raise node.error("it pads the batch or crops")
-    if before[1] or after[1]:
-        if any(value.padding) or rank != 4 or any(before[2:] + after[2:]):
-            raise node.error("it pads channels and pixels; split it into two nodes")
-        batch, height, width, channels = value.group.shape
-        shape = (batch, height, width, before[1] + channels + after[1])
-        return _view(context, node, value, shape, (1, 1), before[1])
-    if rank != 4:
+    if not any(before + after):
         return context.renamed(node, value, value.shape)
-    top, left, bottom, right = value.padding
-    padding = (top + before[2], left + before[3], bottom + after[2], right + after[3])
-    batch, channels, height, width = value.shape
-    widened = (batch, channels, height + before[2] + after[2], width + before[3] + after[3])
-    return replace(context.renamed(node, value, widened), padding=padding)
+    shape = tuple(
+        size + first + last for size, first, last in zip(value.shape, before, after, strict=True)
+    )
+    if before[0] or after[0] or rank not in AXES or min(shape) < 1:
+        raise node.error(f"it changes shape {list(value.shape)} to {list(shape)}")
+    if rank == 4 and not any(before[:2] + after[:2]) and min(before + after) >= 0:
+        top, left, bottom, right = value.padding
+        padding = (top + before[2], left + before[3], bottom + after[2], right + after[3])
+        return replace(context.renamed(node, value, shape), padding=padding)
+    value = context.image(node)
+    axes = [Axis(), Axis(), Axis()]
+    for axis in range(1, rank):
+        axes[AXES[rank][axis - 1]] = Axis(offset=-before[axis])
+    view = Resample(
+        shape=logical_shape(shape)[1:],
+        source=value.group.shape[1:],
+        rows=axes[0],
+        columns=axes[1],
+        channels=axes[2],
+    )
+    return context.seen(node, value, view, shape)
 
 
 def _pad_parameters(context: Context, node: Node, rank: int) -> tuple[list[int], list[int]]:
     mode = node.text("mode", "constant")
-    pads = context.array(node, 1)
-    flat = node.integers("pads", ()) if pads is None else tuple(np.ravel(pads).tolist())
+    flat = node.integers("pads", ()) if node.has("pads") else context.integers(node, 1)
     fill = context.array(node, 2)
     number = node.number("value", 0.0) if fill is None else float(np.ravel(fill)[0])
     if mode != "constant" or number != 0:
         raise node.error(f"mode {mode} with value {number:g}; only zeros are supported")
-    axes = context.array(node, 3)
-    chosen = range(rank) if axes is None else [int(axis) % rank for axis in np.ravel(axes)]
+    axes = context.integers(node, 3, tuple(range(rank)))
+    if len(flat) != 2 * len(axes):
+        raise node.error(f"it has {len(flat)} pads for {len(axes)} axes")
     before, after = [0] * rank, [0] * rank
-    for index, axis in enumerate(chosen):
-        before[axis], after[axis] = int(flat[index]), int(flat[len(flat) // 2 + index])
+    for index, axis in enumerate(axes):
+        before[axis_of(node, axis, rank)] = flat[index]
+        after[axis_of(node, axis, rank)] = flat[len(axes) + index]
     return before, after
 
 
-def _view(
-    context: Context,
-    node: Node,
-    value: Value,
-    shape: tuple[int, int, int, int],
-    stride: tuple[int, int],
-    offset: int,
-) -> Value:
-    """A new group that reads every `stride`-th pixel, its channels moved up by `offset`."""
-    batch, height, width, channels = shape
-    onnx_shape = (batch, channels, height, width)
-    padded = channels != value.channels
-    group = context.builder.group(shape, None)
-    coded = value.coded
-    has_zero = coded is not None and not (padded and coded.grid.bipolar)
-    if coded is not None and has_zero and coded.scale.size == coded.zero_point.size == 1:
-        code = _moved(_code(context, value, coded, group, padded=padded), stride, offset)
-        group.add_sources(context.sources(node))
-        view = replace(coded, name=node.output, expr=code)
-        return coded_value(node.output, onnx_shape, group, view)
-    expr = context.builder.read(value, group)
-    if padded and not _is_zero_outside(context, expr):
-        expr = Load(tensor=context.builder.write_float(value.group, value.expr, value.name))
-    group.add_sources(context.sources(node))
-    expr = _moved(expr, stride, offset)
-    return Value(name=node.output, shape=onnx_shape, group=group, expr=expr)
-
-
-def _code(context: Context, value: Value, coded: Coded, group: Group, *, padded: bool) -> Expr:
-    """The code of `value` as `group` gets it: a load, or computed from loads."""
-    if isinstance(coded.expr, Load) or (context.builder.moves(value) and not padded):
-        group.add_sources(value.group.sources)
-        return coded.expr
-    return Load(tensor=context.builder.write_codes(value.group, coded))
-
-
-def _is_zero_outside(context: Context, expr: Expr) -> bool:
-    """Whether channels outside the loaded tensor, which read as zero points, come out as 0."""
-    if isinstance(expr, Load):
-        return bool(np.all(context.builder.tensors[expr.tensor].zero_point == 0))
-    if isinstance(expr, Affine) and isinstance(expr.x, Load):
-        zero = context.builder.tensors[expr.x.tensor].zero_point.astype(np.float64)
-        uniform = expr.mul.size == expr.add.size == zero.size == 1
-        return uniform and bool(abs(expr.mul[0] * zero[0] + expr.add[0]) <= 1e-6 * expr.mul[0])
-    return False
-
-
-def _moved(expr: Expr, stride: tuple[int, int], offset: int) -> Expr:
-    """`expr` with every load strided and shifted."""
-    if isinstance(expr, Load):
-        down, across = expr.stride
-        return Load(
-            tensor=expr.tensor,
-            stride=(down * stride[0], across * stride[1]),
-            channel_offset=expr.channel_offset + offset,
-        )
-    if isinstance(expr, Sum):
-        return Sum(x=_moved(expr.x, stride, offset), y=_moved(expr.y, stride, offset))
-    if isinstance(expr, Quant):
-        x = _moved(expr.x, stride, offset)
-        return Quant(x=x, grid=expr.grid, rounding=expr.rounding)
-    if isinstance(expr, Affine | Clip):
-        return rebuild(expr, _moved(expr.x, stride, offset))
-    return expr
-
-
 HANDLERS: dict[str, Handler] = {
+    "Cast": cast,
+    "DepthToSpace": depth_to_space,
     "Dropout": dropout,
     "Flatten": reshape,
     "Identity": identity,
     "Pad": pad,
     "Reshape": reshape,
     "Slice": slice_node,
+    "SpaceToDepth": space_to_depth,
     "Squeeze": reshape,
     "Transpose": transpose,
     "Unsqueeze": reshape,

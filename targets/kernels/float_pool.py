@@ -1,0 +1,143 @@
+"""`FloatPooling`: pools of tensors without codes. `SoftmaxKernel`: over the channels of a pixel.
+
+Both are fallbacks: float32, as the graph says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.storable import lanes_for, storable
+from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
+from mpqdeploy.targets.program import Pool, Softmax, Step
+
+
+class _OverFloats:
+    """What kernels share that read floats `[N, C, H, W]` and reduce a few of them per element."""
+
+    name: str
+    version = 1
+
+    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
+        return ({},)
+
+    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
+        return Layout(kind="float")
+
+    def emit(
+        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
+    ) -> Emitted:
+        from tvm.script.ir_builder import IRBuilder
+        from tvm.script.ir_builder import tirx as T
+
+        from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
+
+        if step.anchor is None:
+            raise ValueError(f"{step.name} has no anchor")
+        source = Buffer(tensor=step.anchor.input, layout=Layout(kind="float"))
+        batch, height, width, channels = tensors[step.outputs[0].tensor].shape
+        lanes = lanes_for(channels, isa)
+        epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
+        with IRBuilder() as ib, T.prim_func():
+            T.func_name(self.name)
+            image = declare("source", source, tensors)
+            epilogue.declare_reads()
+            epilogue.declare_constants()
+            epilogue.declare_writes()
+            epilogue.fill_borders()
+            results = T.alloc_buffer((stored_channels(channels),), "float32", scope="global")
+            with T.serial(0, batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
+                self._pixel(step, image, results, (n, y, x), channels)
+                with T.serial(0, stored_channels(channels) // lanes) as block:
+                    value = results[T.ramp(block * lanes, 1, lanes)]
+                    epilogue.store(value, n, y, x, block * lanes)
+        return Emitted(
+            func=ib.get(),
+            reads=(source, *epilogue.reads),
+            constants=epilogue.constants,
+            writes=epilogue.writes,
+        )
+
+    def _pixel(
+        self, step: Step, image: Any, results: Any, at: tuple[Any, Any, Any], channels: int
+    ) -> None:
+        """Emits the accumulators of all channels of the pixel `at` = (n, y, x) into `results`."""
+        raise NotImplementedError
+
+
+class FloatPooling(_OverFloats):
+    """Any window, stride and padding."""
+
+    name = "float_pool"
+
+    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
+        anchor = step.anchor
+        plain = isinstance(anchor, Pool) and tensors[anchor.input].grid is None
+        return plain and storable(step, tensors)
+
+    def _pixel(
+        self, step: Step, image: Any, results: Any, at: tuple[Any, Any, Any], channels: int
+    ) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        pool = step.anchor
+        if not isinstance(pool, Pool):
+            raise ValueError(f"{step.name} is no pooling")
+        height, width = (int(extent) for extent in image.shape[2:])
+        n, y, x = at
+        top, left = y * pool.stride[0] - pool.padding[0], x * pool.stride[1] - pool.padding[1]
+        maximum = pool.kind == "max"
+        # The maximum of no pixel is lower than any; the sum of no pixel is 0.
+        neutral = T.float32(-3.4028234663852886e38 if maximum else 0.0)
+        with T.serial(0, channels) as c:
+            T.buffer_store(results, neutral, [c])
+            with T.serial(0, pool.kernel[0]) as row, T.serial(0, pool.kernel[1]) as column:
+                at_y, at_x = top + row, left + column
+                value = image[n, c, at_y, at_x]
+                if any(pool.padding):
+                    inside = T.And(T.And(at_y >= 0, at_y < height), T.And(at_x >= 0, at_x < width))
+                    value = T.if_then_else(inside, value, neutral)
+                best = T.max(results[c], value) if maximum else results[c] + value
+                T.buffer_store(results, best, [c])
+            if pool.kind == "mean":
+                rows = taps_inside(top, pool.kernel[0], height)
+                columns = taps_inside(left, pool.kernel[1], width)
+                count = T.cast(rows * columns, "float32")
+                T.buffer_store(results, results[c] / count, [c])
+
+
+class SoftmaxKernel(_OverFloats):
+    """Stable: the maximum is subtracted first."""
+
+    name = "softmax"
+
+    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
+        return isinstance(step.anchor, Softmax) and storable(step, tensors)
+
+    def _pixel(
+        self, step: Step, image: Any, results: Any, at: tuple[Any, Any, Any], channels: int
+    ) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        n, y, x = at
+        best = T.alloc_buffer((1,), "float32", scope="global")
+        total = T.alloc_buffer((1,), "float32", scope="global")
+        T.buffer_store(best, image[n, 0, y, x], [0])
+        T.buffer_store(total, T.float32(0), [0])
+        with T.serial(0, channels) as c:
+            T.buffer_store(best, T.max(best[0], image[n, c, y, x]), [0])
+        with T.serial(0, channels) as c:
+            T.buffer_store(results, T.exp(image[n, c, y, x] - best[0]), [c])
+            T.buffer_store(total, total[0] + results[c], [0])
+        with T.serial(0, channels) as c:
+            T.buffer_store(results, results[c] / total[0], [c])
+
+
+def taps_inside(first: Any, taps: int, extent: int) -> Any:
+    """How many of `taps` positions from `first` on lie in [0, extent)."""
+    from tvm.script.ir_builder import tirx as T
+
+    return T.min(first + taps, extent) - T.max(first, 0)

@@ -1,0 +1,122 @@
+"""Views: how the elements of a result lie in the tensor that they are read from.
+
+A view maps a position (row, column, channel) of a result to one of its source, and says where the
+source has no such element. Batches are never mixed. Every rule uses only + * // %, so that one
+definition serves Python integers, numpy arrays and TIR expressions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+Extents = tuple[int, int, int]  # rows, columns, channels of one image
+Position = tuple[Any, Any, Any]
+Conditions = tuple[tuple[Any, int], ...]  # (index, extent): inside where 0 <= index < extent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Source position `(i * step + offset) // divide`.
+
+    Where `exact`, only positions that divide without a rest are elements of the source; between
+    them there are none, which is how a transposed convolution spreads its input.
+    """
+
+    step: int = 1
+    offset: int = 0
+    divide: int = 1
+    exact: bool = False
+
+    def at(self, i: Any) -> Any:
+        scaled = i if self.step == 1 else i * self.step
+        scaled = scaled + self.offset if self.offset else scaled
+        return scaled if self.divide == 1 else scaled // self.divide
+
+    def conditions(self, i: Any, extent: int, source: int) -> Conditions:
+        """What has to hold for `i` of `extent` results to be one of `source` elements."""
+        found: Conditions = ()
+        if self.exact and self.divide > 1:
+            found = (((i * self.step + self.offset) % self.divide, 1),)
+        ends = self.at(0), self.at(extent - 1)
+        if min(ends) < 0 or max(ends) >= source:
+            found = (*found, (self.at(i), source))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resample:
+    """Every axis by itself: slices, strides, zero borders, nearest-neighbour resizing, dilation.
+
+    `shape` is the result's (rows, columns, channels), `source` that of what is read.
+    """
+
+    shape: Extents
+    source: Extents
+    rows: Axis = field(default_factory=Axis)
+    columns: Axis = field(default_factory=Axis)
+    channels: Axis = field(default_factory=Axis)
+
+    @property
+    def keeps_channels(self) -> bool:
+        """Whether the channels of a pixel stay together, in their order, from the first on."""
+        return self.channels == Axis() and self.shape[2] == self.source[2]
+
+    @property
+    def leaves(self) -> bool:
+        """Whether some element of the result is none of the source."""
+        return bool(self.conditions((0, 0, 0)))
+
+    def position(self, at: Position) -> Position:
+        return self.rows.at(at[0]), self.columns.at(at[1]), self.channels.at(at[2])
+
+    def conditions(self, at: Position) -> Conditions:
+        axes = (self.rows, self.columns, self.channels)
+        return tuple(
+            condition
+            for axis, i, extent, source in zip(axes, at, self.shape, self.source, strict=True)
+            for condition in axis.conditions(i, extent, source)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reindex:
+    """The source in ONNX's order (channel, row, column), reshaped to `extents`, transposed by
+    `order`, and read as the result's (channel, row, column): reshapes, depth to space, shuffles.
+    """
+
+    shape: Extents
+    source: Extents
+    extents: tuple[int, ...]
+    order: tuple[int, ...]
+
+    keeps_channels = False
+    leaves = False
+
+    def position(self, at: Position) -> Position:
+        height, width, _ = self.shape
+        rest = (at[2] * height + at[0]) * width + at[1]
+        strides = [math.prod(self.extents[axis + 1 :]) for axis in range(len(self.extents))]
+        index: Any = 0
+        for axis in reversed(self.order):
+            if self.extents[axis] > 1:
+                index = index + rest % self.extents[axis] * strides[axis]
+                rest = rest // self.extents[axis]
+        height, width, _ = self.source
+        return index // width % height, index % width, index // (height * width)
+
+    def conditions(self, at: Position) -> Conditions:
+        return ()
+
+
+View = Resample | Reindex
+
+
+def follow(views: tuple[View, ...], at: Position) -> tuple[Position, Conditions]:
+    """The position behind all `views`, the first of which sees `at`, and what has to hold."""
+    conditions: Conditions = ()
+    for view in views:
+        conditions += view.conditions(at)
+        at = view.position(at)
+    return at, conditions
