@@ -26,18 +26,21 @@ def write_bundle(
     manifest: Manifest,
     *,
     qonnx: Path,
-    standard: Path,
+    standard: Path | None,
     library: Path,
     policy: Policy | None = None,
     force: bool = False,
 ) -> Manifest:
     """Write the bundle `folder` from the files of a run; return the manifest with their hashes.
 
+    `standard` is None where standard ONNX cannot express the network.
     The folder is filled beside its name and renamed, so it is there whole or not at all. Raises
     `BundleError` where `folder` exists and is no bundle, unless `force`.
     """
     check_replaceable(folder, force=force)
-    sources = {QONNX: qonnx, STANDARD: standard, LIBRARY: library}
+    sources = {QONNX: qonnx, LIBRARY: library}
+    if standard is not None:
+        sources[STANDARD] = standard
     with _replacing_folder(folder) as temporary:
         for name, source in sources.items():
             shutil.copyfile(source, temporary / name)

@@ -16,7 +16,7 @@ def model_card(manifest: Manifest, policy: Policy | None, sizes: Mapping[str, in
         _figures(manifest),
         _precisions(policy),
         _tensors(manifest),
-        _usage(manifest),
+        _usage(manifest, sizes),
         _files(sizes),
         _origin(manifest),
     )
@@ -111,7 +111,7 @@ def _numbers(values: tuple[float, ...]) -> str:
     return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
-def _usage(manifest: Manifest) -> Iterator[str]:
+def _usage(manifest: Manifest, sizes: Mapping[str, int]) -> Iterator[str]:
     shape = ", ".join(str(size) for size in manifest.inputs[0].shape[1:])
     yield "## Running it"
     yield ""
@@ -126,8 +126,9 @@ def _usage(manifest: Manifest) -> Iterator[str]:
     else:
         yield f"logits = model(x)  # float32 [N, {shape}]"
     yield "```"
-    yield ""
-    yield "`model.onnx` is standard ONNX and runs in stock onnxruntime."
+    if "model.onnx" in sizes:
+        yield ""
+        yield "`model.onnx` is standard ONNX and runs in stock onnxruntime."
 
 
 def _files(sizes: Mapping[str, int]) -> Iterator[str]:

@@ -24,7 +24,8 @@ from mpqdeploy.core import ModelError
 from mpqdeploy.export.quantizer import QONNX_DOMAINS, QUANT_OPS
 
 _DOMAIN, *_FORMER_DOMAINS = QONNX_DOMAINS
-_INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError)
+_TRUNC_1_INPUTS = 5  # of version 1 of Trunc; version 2 has one more
+_CUSTOM_OPS = (*QUANT_OPS, "Trunc", "MultiThreshold")
 
 
 def clean_qonnx(source: onnx.ModelProto) -> onnx.ModelProto:
@@ -36,7 +37,7 @@ def clean_qonnx(source: onnx.ModelProto) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(source)
     _settle_domains(proto)
-    if not any(node.op_type in QUANT_OPS and node.domain == _DOMAIN for node in proto.graph.node):
+    if not any(node.op_type in _CUSTOM_OPS and node.domain == _DOMAIN for node in proto.graph.node):
         raise ModelError(
             "the file is not a QONNX model: it has no Quant or BipolarQuant node.",
             hint="Export the quantized network with brevitas.export.export_qonnx.",
@@ -48,10 +49,11 @@ def clean_qonnx(source: onnx.ModelProto) -> onnx.ModelProto:
     wrapper = ModelWrapper(proto)
     try:
         _forget_shapes(wrapper)
-        folding = FoldConstants(exclude_op_types=list(QUANT_OPS))
+        folding = FoldConstants(exclude_op_types=list(_CUSTOM_OPS))
         wrapper = _apply(wrapper, SortGraph(), InferShapes(), folding)
         wrapper = _apply(wrapper, RemoveUnusedTensors(), RemoveStaticGraphInputs(), InferShapes())
-    except _INVALID as error:
+    # onnx, qonnx and onnxruntime meet a graph that contradicts itself with errors of any type.
+    except Exception as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the file is not valid ONNX: {line}", hint="Export it again.") from error
     cleaned: onnx.ModelProto = wrapper.model
@@ -69,13 +71,19 @@ def _settle_domains(proto: onnx.ModelProto) -> None:
     """The standard opset first, where qonnx looks for it; quantizers in today's domain."""
     for index, node in enumerate(proto.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
-        if node.op_type in QUANT_OPS and node.domain in ("", *_FORMER_DOMAINS):
+        if node.op_type in _CUSTOM_OPS and node.domain in ("", *_FORMER_DOMAINS):
             node.domain = _DOMAIN
+        for attribute in node.attribute:
+            if attribute.name == "rounding_mode" and attribute.s.upper() == b"ROUND_TO_ZERO":
+                attribute.s = b"DOWN"  # as qonnx's executor calls it
     versions = {entry.domain: entry.version for entry in proto.opset_import}
+    own = max((versions.get(name, 0) for name in QONNX_DOMAINS), default=0) or 1
+    if any(n.op_type == "Trunc" and len(n.input) == _TRUNC_1_INPUTS for n in proto.graph.node):
+        own = 1
     standard = versions.get("", versions.get("ai.onnx", 1))
     del proto.opset_import[:]
     proto.opset_import.append(onnx.helper.make_opsetid("", standard))
-    proto.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, versions.get(_DOMAIN, 1)))
+    proto.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, own))
 
 
 def _forget_shapes(wrapper: ModelWrapper) -> None:

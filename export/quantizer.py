@@ -23,6 +23,9 @@ _ROUNDINGS: Mapping[str, Rounding] = {
     "CEIL": "CEIL",
     "DOWN": "ROUND_TO_ZERO",
     "ROUND_TO_ZERO": "ROUND_TO_ZERO",
+    "UP": "UP",
+    "HALF_UP": "HALF_UP",
+    "HALF_DOWN": "HALF_DOWN",
 }
 _MAX_BITS = 32
 
@@ -72,6 +75,9 @@ class Quantizer:
             "FLOOR": np.floor,
             "CEIL": np.ceil,
             "ROUND_TO_ZERO": np.trunc,
+            "UP": lambda y: np.sign(y) * np.ceil(np.abs(y)),
+            "HALF_UP": lambda y: np.sign(y) * np.floor(np.abs(y) + 0.5),
+            "HALF_DOWN": lambda y: np.sign(y) * np.ceil(np.abs(y) - 0.5),
         }
         # Clipped in float64: 2**31 - 1 is no float32.
         rounded = rounders[self.rounding](before).astype(np.float64)
@@ -121,7 +127,7 @@ def read_quantizer(node: onnx.NodeProto, constants: Arrays) -> Quantizer:
         signed=signed,
         narrow=bool(attributes.get("narrow", 1)),
         bipolar=bits == 1 and signed,
-        rounding=_rounding(node, attributes.get("rounding_mode", b"ROUND")),
+        rounding=read_rounding(node, attributes.get("rounding_mode", b"ROUND")),
     )
 
 
@@ -147,7 +153,8 @@ def _bits(node: onnx.NodeProto, value: NDArray[np.float32]) -> int:
     return int(width)
 
 
-def _rounding(node: onnx.NodeProto, mode: bytes | str) -> Rounding:
+def read_rounding(node: onnx.NodeProto, mode: bytes | str) -> Rounding:
+    """QONNX's name of a rounding mode; a `ModelError` for one that it does not define."""
     text = (mode.decode() if isinstance(mode, bytes) else mode).upper()
     if text not in _ROUNDINGS:
         raise ModelError(

@@ -127,6 +127,7 @@ def compile_(
     model: ModelFile,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     target: Annotated[str, typer.Option(help="Machine to compile for.")] = "host",
+    batch: Annotated[int, typer.Option(min=1, help="Size of a batch the file leaves open.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever DIR holds.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -134,7 +135,8 @@ def compile_(
     """Compile any QONNX file to a bundle that runs on the target."""
     from mpqdeploy.verbs.compile import compile_model
 
-    compile_model(model, target, out, Ui(as_json=as_json, quiet=quiet), force=force)
+    ui = Ui(as_json=as_json, quiet=quiet)
+    compile_model(model, target, out, ui, force=force, batch=batch)
 
 
 @app.command()

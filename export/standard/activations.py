@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.core.agreement import Rounding
 from mpqdeploy.export.quantizer import Quantizer
 from mpqdeploy.export.standard.graph import Emitter, axis_of
 
@@ -88,15 +89,21 @@ def _emit_arithmetic(emitter: Emitter, quantizer: Quantizer, source: str, output
         emitter.constant("low", np.float32(quantizer.low)),
         emitter.constant("high", np.float32(quantizer.high)),
     ]
-    codes = _rounded(emitter, quantizer, emitter.node("Clip", [shifted, *bounds]))
+    codes = rounded(emitter, quantizer.rounding, emitter.node("Clip", [shifted, *bounds]))
     zero = emitter.constant("zero", quantizer.zero_point)
     scale = emitter.constant("scale", quantizer.scale)
     emitter.node("Mul", [emitter.node("Sub", [codes, zero]), scale], output)
 
 
-def _rounded(emitter: Emitter, quantizer: Quantizer, source: str) -> str:
+def rounded(emitter: Emitter, rounding: Rounding, source: str) -> str:
+    """`source` rounded to whole numbers. Modes that mirror at 0 round the magnitude."""
     plain = {"ROUND": "Round", "FLOOR": "Floor", "CEIL": "Ceil"}
-    if quantizer.rounding in plain:
-        return emitter.node(plain[quantizer.rounding], [source])
-    magnitude = emitter.node("Floor", [emitter.node("Abs", [source])])
+    if rounding in plain:
+        return emitter.node(plain[rounding], [source])
+    magnitude = emitter.node("Abs", [source])
+    if rounding in ("HALF_UP", "HALF_DOWN"):
+        half = emitter.constant("half", np.float32(0.5 if rounding == "HALF_UP" else -0.5))
+        magnitude = emitter.node("Add", [magnitude, half])
+    whole = "Ceil" if rounding in ("UP", "HALF_DOWN") else "Floor"
+    magnitude = emitter.node(whole, [magnitude])
     return emitter.node("Mul", [emitter.node("Sign", [source]), magnitude])

@@ -20,6 +20,7 @@ from mpqdeploy.export.quantizer import Arrays, initializers, is_quantizer, read_
 from mpqdeploy.export.standard.activations import emit_activation
 from mpqdeploy.export.standard.constants import emit_constant
 from mpqdeploy.export.standard.graph import BASE_OPSET, Emitter
+from mpqdeploy.export.standard.steps import emit_step, is_step
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _IR_VERSIONS = {21: 10, 25: 13}
@@ -50,7 +51,7 @@ def convert(source: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     tensors: list[onnx.TensorProto] = []
     for node in source.graph.node:
-        if not is_quantizer(node):
+        if not (is_quantizer(node) or is_step(node)):
             _check_known(node)
             nodes.append(node)
             continue
@@ -98,7 +99,7 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     for node in plain.graph.node:
-        if is_quantizer(node):
+        if is_quantizer(node) or is_step(node):
             node.op_type, node.domain = "Identity", ""
             del node.input[1:]
             del node.attribute[:]
@@ -111,11 +112,12 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _check_known(node: onnx.NodeProto) -> None:
-    if node.domain not in _STANDARD_DOMAINS and not is_quantizer(node):
+    known = is_quantizer(node) or is_step(node)
+    if node.domain not in _STANDARD_DOMAINS and not known:
         raise ModelError(
             f"node {node.name!r} has the operator {node.domain}.{node.op_type}, "
             "which standard ONNX does not have.",
-            hint="Quant and BipolarQuant are the custom operators that can be exported.",
+            hint="Known custom operators: Quant, BipolarQuant, Trunc and MultiThreshold.",
         )
 
 
@@ -129,9 +131,12 @@ def _names(graph: onnx.GraphProto) -> set[str]:
 def _lowered(
     node: onnx.NodeProto, constants: Arrays, ranks: dict[str, int], taken: set[str]
 ) -> Emitter:
-    quantizer = read_quantizer(node, constants)
     emitter = Emitter(node.name or node.output[0], taken)
     source, output = node.input[0], node.output[0]
+    if is_step(node):
+        emit_step(emitter, node, constants, ranks.get(source, ranks.get(output, 0)))
+        return emitter
+    quantizer = read_quantizer(node, constants)
     if source in constants:
         emit_constant(emitter, quantizer, constants[source], output)
     elif source in ranks or output in ranks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from mpqdeploy.core import Policy, Precision
+from mpqdeploy.core import ModelError, Policy, Precision
 from mpqdeploy.core.files import sha256
 from mpqdeploy.export.bundle import check_replaceable, write_bundle
 from mpqdeploy.export.manifest import Manifest, TensorInfo
@@ -20,10 +20,13 @@ from mpqdeploy.ui import Ui
 _LAYOUTS = {4: "NCHW", 2: "NC"}
 
 
-def compile_model(model: Path, target: str, out: Path, ui: Ui, *, force: bool = False) -> None:
+def compile_model(
+    model: Path, target: str, out: Path, ui: Ui, *, force: bool = False, batch: int = 1
+) -> None:
     """Compile `model` for a target by name, and write the bundle `out` whole or not at all.
 
-    Layers that were profiled on this machine take their fastest measured kernel. Raises
+    `batch` is the size of a batch that the file leaves open. Layers that were profiled on this
+    machine take their fastest measured kernel. Raises
     `ModelError` naming the file and the node, `TargetError`, and `BundleError` where `out` is a
     folder of something else, unless `force`.
     """
@@ -33,9 +36,13 @@ def compile_model(model: Path, target: str, out: Path, ui: Ui, *, force: bool = 
         scratch = Path(name)
         with ui.step(f"compiling {model.name} for {target}"):
             compiled = compile_qonnx(
-                model, machine, scratch / "model.so", measured=measurements(machine, RecordStore())
+                model,
+                machine,
+                scratch / "model.so",
+                measured=measurements(machine, RecordStore()),
+                batch=batch,
             )
-            to_standard_onnx(model, scratch / "model.onnx")
+            standard = _standard(model, scratch / "model.onnx", ui)
         report = compiled.report
         manifest = Manifest(
             name=model.name.removesuffix(".onnx").removesuffix(".qonnx"),
@@ -51,13 +58,23 @@ def compile_model(model: Path, target: str, out: Path, ui: Ui, *, force: bool = 
             out,
             manifest,
             qonnx=model,
-            standard=scratch / "model.onnx",
+            standard=standard,
             library=compiled.library,
             policy=_policy(compiled),
             force=force,
         )
     ui.result({"bundle": str(out), "files": dict(shipped.files), **report.to_json()})
     _show(report, out, ui)
+
+
+def _standard(model: Path, path: Path, ui: Ui) -> Path | None:
+    """The standard ONNX file, or None with a warning: the library does not depend on it."""
+    try:
+        to_standard_onnx(model, path)
+    except ModelError as error:
+        ui.warn(f"the bundle has no {path.name}: {error.message}")
+        return None
+    return path
 
 
 def tensor_info(port: Port) -> TensorInfo:
@@ -76,6 +93,8 @@ def _show(report: CompileReport, out: Path, ui: Ui) -> None:
         for step in report.steps
     ]
     ui.table("Kernels", ["layer", "precision", "kernel", "weights"], rows)
+    for note in (note for step in report.steps for note in step.fallback):
+        ui.say(f"not on integers: {note}")
     ui.say(
         f"weights {report.weight_bits / 8:,.0f} B at their own width, in the library"
         f" {report.constant_bytes:,} B; library {report.library_bytes:,} B"

@@ -38,7 +38,7 @@ def verify_bundle(model: Path, bundle: Path, samples: int, ui: Ui) -> bool:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((count, *entry.shape[1:])).astype(np.float32)
     with ui.step(f"comparing on {count} inputs"):
-        standard = bundle / STANDARD
+        standard = bundle / STANDARD if (bundle / STANDARD).is_file() else None
         layers = verify_library(
             model,
             library,
