@@ -18,10 +18,16 @@ def convolutions(
     channels: Sequence[int],
     outs: Sequence[int],
     width: int = 5,
+    three_by_three: bool = False,
 ) -> Case:
-    """Any kernel up to 3x3, stride, dilation, uneven padding, batch and zero point."""
+    """Any kernel up to 3x3, stride, dilation, uneven padding, batch and zero point.
+
+    `three_by_three`: that kernel alone, without stride and dilation.
+    """
     act = draw(st.sampled_from(acts))
     side, step, pad = st.integers(1, 3), st.integers(1, 2), st.integers(0, 2)
+    if three_by_three:
+        side, step = st.just(3), st.just(1)
     return convolution(
         image=(
             draw(st.integers(1, 2)),
