@@ -50,7 +50,7 @@ def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
     _check_form(proto, where)
     _rename_domains(proto)
     _check_nodes(proto, where)
-    _fix_batch(proto, where, batch)
+    _fix_inputs(proto, where, batch)
     try:
         onnx.checker.check_model(proto)
         model = _clean(ModelWrapper(proto))
@@ -153,12 +153,13 @@ def _check_nodes(proto: ModelProto, where: str) -> None:
         )
 
 
-def _fix_batch(proto: ModelProto, where: str, batch: int) -> None:
-    """An open batch size becomes `batch`."""
+def _fix_inputs(proto: ModelProto, where: str, batch: int) -> None:
+    """Leave only inputs that are fed at run time; an open batch size becomes `batch`."""
     constants = {tensor.name for tensor in proto.graph.initializer}
+    fed = [port for port in proto.graph.input if port.name not in constants]
+    del proto.graph.input[:]
+    proto.graph.input.extend(fed)
     for port in proto.graph.input:
-        if port.name in constants:
-            continue
         kind = port.type.tensor_type
         if kind.elem_type != onnx.TensorProto.FLOAT:
             raise ModelError(

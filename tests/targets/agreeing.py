@@ -9,6 +9,7 @@ import onnx
 from qonnx.core.onnx_exec import execute_onnx
 
 from mpqdeploy.targets import reference
+from mpqdeploy.targets.compile import Compiled
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
@@ -29,8 +30,8 @@ def agrees(model: onnx.ModelProto, seed: int = 0) -> Program:
     for found in flips.compare(program, values):
         assert found.wrong == 0, found
         assert found.flips <= 1 + found.codes // 500, found
+    known = reference.run(program, inputs) | values
     for step in program.steps:  # the last layer too, from the executor's own codes
-        known = reference.run(program, inputs) | values
         written = reference.run_step(step, program.tensors, known)
         for port in program.outputs:
             if port.tensor in written:
@@ -43,11 +44,18 @@ def agrees(model: onnx.ModelProto, seed: int = 0) -> Program:
 
 
 def runs(model: onnx.ModelProto, folder: Path, target: str = "x86-64") -> Program:
-    """As `agrees`, and compiled: the library computes in every layer what qonnx's executor does."""
+    """As `agrees`, and as `executes`."""
     program = agrees(model)
-    library = Library(compiled(model, folder, target).library)
+    executes(model, folder, target)
+    return program
+
+
+def executes(model: onnx.ModelProto, folder: Path, target: str = "x86-64") -> Compiled:
+    """The compiled library computes in every layer what qonnx's executor computes there."""
+    result = compiled(model, folder, target)
+    library = Library(result.library)
     samples = [library.random_inputs(seed) for seed in range(2)]
     layers = verify_library(folder / "net.onnx", library, samples)
     assert {layer.name: layer for layer in layers if layer.errors} == {}
     assert {port.name for port in library.outputs} <= {layer.name for layer in layers}
-    return program
+    return result

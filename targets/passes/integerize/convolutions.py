@@ -21,6 +21,7 @@ from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Acc, Anchor, Conv, FloatConv
 
 Array = NDArray[np.generic]
+FEW_CHANNELS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +88,8 @@ def matmul(context: Context, node: Node) -> Value:
 def _fully_connected(context: Context, node: Node, weights: Weights, bias: Array | None) -> Value:
     """A convolution whose kernel covers its input; weights `[O, C*H*W]`."""
     value = context.value(node)
+    if value.channels < FEW_CHANNELS:  # stored as that many: as features they take less
+        value = context.image(node)
     batch, height, width, channels = value.group.shape
     features = channels * height * width
     if value.shape != (batch, features) or weights.values.shape[1:] != (features,):
