@@ -128,16 +128,19 @@ class Weights:
     in the body, `unpack(tile)` once per tile, then `load(offset, lanes)` for vectors of codes.
     """
 
-    def __init__(self, codes: NDArray[Any], grid: Grid, *, in_registers: bool = False) -> None:
+    def __init__(
+        self, codes: NDArray[Any], grid: Grid, *, in_registers: bool = False, lift: bool = True
+    ) -> None:
         """`codes`: shape `[tiles, length]`, each tile in the order in which the kernel reads it.
 
-        `in_registers`: no scratch; codes are read by `load_unit`. `length` must then be a
-        multiple of `unpacked_at_once`; ValueError otherwise.
+        `in_registers`: no scratch; codes are read by `load_unit`, as they are unless `lift`.
+        `length` must then be a multiple of `unpacked_at_once`; ValueError otherwise.
         """
         if in_registers and codes.shape[1] % unpacked_at_once(grid):
             raise ValueError(f"{codes.shape[1]} codes per tile do not fill whole vectors")
         self.grid = grid
-        self.constants = pack(codes, grid, in_registers=in_registers)
+        self._lifted = in_registers and lift and lifted(grid) > 0
+        self.constants = pack(codes, grid, in_registers=self._lifted)
         self.length = codes.shape[1] + -codes.shape[1] % MULTIPLE
         self._direct = code_bits(grid) == 8
         self._in_registers = in_registers and not self._direct
@@ -188,7 +191,7 @@ class Weights:
                     T.buffer_store(self._scratch, codes, [index])
 
     def load_unit(self, unit: Any, code: int, lanes: int) -> Any:
-        """`lanes` codes from the `code`-th of unit `unit`, times 2 ** `lifted`, in registers.
+        """`lanes` codes from the `code`-th of unit `unit`, in registers, lifted where so made.
 
         A unit is `unpacked_at_once` codes of the current tile; all `lanes` must lie in one run of
         `VECTOR_BYTES` codes.
@@ -198,7 +201,7 @@ class Weights:
         bits = code_bits(self.grid)
         runs = 8 // min(field_widths(bits))
         run, first = divmod(code, VECTOR_BYTES)
-        if not lifted(self.grid):
+        if not self._lifted:
             block = _Block(0, VECTOR_BYTES, runs, 0)
             return self._restore(block, unit, run, first, lanes)
         value = self._fields[0][self._tile, T.ramp(unit * VECTOR_BYTES + first, 1, lanes)]

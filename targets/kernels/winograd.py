@@ -17,7 +17,7 @@ from mpqdeploy.targets.kernels.dot import MICROS, bytes_buffer
 from mpqdeploy.targets.kernels.dot_inner import GROUP, Micro, order_weights
 from mpqdeploy.targets.kernels.geometry import Dense, dense, dense_operand, stored_zero
 from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.winograd_maths import (
     FILTERINGS,
     TAPS,
@@ -82,9 +82,11 @@ class WinogradKernel:
         channels = channel_vectors(geometry.out_channels, isa.lanes) * isa.lanes
         start = np.pad(start, ((0, 0), (0, channels - start.shape[1])))
         ordered = order_weights(conv.weights, tile.vectors, self.micro)
-        weights = Weights(ordered, conv.weight_grid)
+        together = _together(geometry, conv.weight_grid, tile, isa)
+        in_registers = together is not None
+        weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
         offsets = filtering.offsets(largest)
-        nest = WinogradNest(geometry, filtering, tile, self.micro, weights, offsets)
+        nest = WinogradNest(geometry, filtering, tile, self.micro, weights, offsets, together)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -131,6 +133,14 @@ def _three_by_three(geometry: Dense) -> bool:
     plain = geometry.stride == geometry.dilation == (1, 1)
     wide = geometry.in_channels >= LEAST_CHANNELS and geometry.in_channels % GROUP == 0
     return plain and wide and geometry.kernel == (TAPS, TAPS)
+
+
+def _together(geometry: Dense, grid: Grid, tile: WinogradTile, isa: Isa) -> int | None:
+    """Vectors of weights in one packed unit; None where a tap's vectors fill no whole units."""
+    codes = isa.lanes * GROUP
+    unit = unpacked_at_once(grid) // codes
+    groups = -(-geometry.in_channels // GROUP)
+    return None if groups * tile.vectors % unit else unit
 
 
 def _padding(geometry: Dense, filtering: Filtering) -> tuple[int, int, int, int]:

@@ -71,12 +71,16 @@ class WinogradNest:
         micro: Micro,
         weights: Weights,
         offsets: Matrix,
+        together: int | None = None,
     ) -> None:
+        """`offsets`: see `Filtering.offsets`. `together`: vectors of weights that are restored
+        from one packed unit, in registers; None where `weights` restores a tile to scratch."""
         self._geometry = geometry
         self._filtering = filtering
         self._tile = tile
         self._micro = micro
         self._weights = weights
+        self._together = together or 1
         self._offsets = offsets
         self._lanes = micro.isa.lanes
         self._tiling = Tiling.of(geometry, filtering, tile.tiles)
@@ -178,18 +182,26 @@ class WinogradNest:
 
         filtering, codes = self._filtering, self._lanes * GROUP
         vectors = self._groups * self._tile.vectors
-        with T.serial(0, vectors) as i:
-            taps = [
-                [
-                    self._weights.load(((y * TAPS + x) * vectors + i) * codes, codes)
-                    for x in range(TAPS)
+        runs = self._together
+        with T.serial(0, vectors // runs) as unit:
+            for run in range(runs):
+                index = unit * runs + run
+                taps = [
+                    [self._tap(y * TAPS + x, unit, run, vectors) for x in range(TAPS)]
+                    for y in range(TAPS)
                 ]
-                for y in range(TAPS)
-            ]
-            found = _both_ways(filtering.weights, taps, f"int8x{codes}")
-            for component in range(self._components):
-                value = found[component // filtering.n][component % filtering.n]
-                T.buffer_store(transformed, value, [component, T.ramp(i * codes, 1, codes)])
+                found = _both_ways(filtering.weights, taps, f"int8x{codes}")
+                for component in range(self._components):
+                    value = found[component // filtering.n][component % filtering.n]
+                    at = T.ramp(index * codes, 1, codes)
+                    T.buffer_store(transformed, value, [component, at])
+
+    def _tap(self, tap: int, unit: Any, run: int, vectors: int) -> Any:
+        """Vector `run` of the `unit`-th unit of one tap's codes."""
+        codes = self._lanes * GROUP
+        if self._together == 1:
+            return self._weights.load((tap * vectors + unit) * codes, codes)
+        return self._weights.load_unit(tap * (vectors // self._together) + unit, run * codes, codes)
 
 
 class _Products:
