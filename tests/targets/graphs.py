@@ -17,6 +17,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 
 DOMAIN = "qonnx.custom_op.general"
+CUSTOM_OPS = ("Quant", "BipolarQuant", "Trunc", "MultiThreshold")
 BIPOLAR = 0  # as a number of bits of an activation: {-1, +1}
 
 
@@ -38,7 +39,7 @@ class GraphBuilder:
     def node(self, op: str, inputs: Sequence[str], channels: int = 0, **attributes: object) -> str:
         """Append a node called `<op>_<n>` with one output `<op>_<n>_out`."""
         name = f"{op}_{len(self.nodes)}"
-        domain = DOMAIN if op in ("Quant", "BipolarQuant") else ""
+        domain = DOMAIN if op in CUSTOM_OPS else ""
         output = f"{name}_out"
         self.nodes.append(
             helper.make_node(op, list(inputs), [output], name=name, domain=domain, **attributes)
@@ -147,7 +148,7 @@ class GraphBuilder:
         y = self.batchnorm(self.conv(x, out, **conv))  # type: ignore[arg-type]
         return self.quant(y if act_bits == BIPOLAR else self.relu(y), act_bits)
 
-    def model(self, output: str) -> onnx.ModelProto:
+    def model(self, output: str, opset: int = 17) -> onnx.ModelProto:
         """The model whose output "y" is the tensor `output`."""
         for node in self.nodes:
             node.output[:] = ["y" if name == output else name for name in node.output]
@@ -159,8 +160,8 @@ class GraphBuilder:
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
             self.initializers,
         )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9 if opset < 21 else 10)
         shaped = ModelWrapper(model, make_deepcopy=True).transform(InferShapes())
         inferred = helper.make_tensor_value_info(
             "y", TensorProto.FLOAT, shaped.get_tensor_shape("y")

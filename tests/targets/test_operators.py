@@ -2,180 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from mpqdeploy.targets.compile import compile_qonnx
+from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.program import FloatConv
+from mpqdeploy.targets.target import load_target
+from mpqdeploy.targets.verify import verify_library
 from tests.targets.agreeing import agrees, runs
-from tests.targets.graphs import GraphBuilder
+from tests.targets.graphs import BIPOLAR, GraphBuilder
+from tests.targets.wild import WILD, network
 
-Build = Callable[[GraphBuilder, str], str]  # from a code of 6 channels, 6 x 8 pixels
-
-
-def network(build: Build, *, bits: int = 4, seed: int = 0, batch: int = 2) -> onnx.ModelProto:
-    """A convolution, `build` on its code, a quantizer and a convolution."""
-    builder = GraphBuilder(seed, (batch, 3, 6, 8))
-    x = builder.block(builder.quant("x", 8, signed=True), 6, act_bits=bits)
-    y = build(builder, x)
-    return builder.model(builder.conv(builder.quant(y, 4, signed=True), 5, 1, bits=4))
-
-
-def node(op: str, *constants: object, channels: int = 0, **attributes: object) -> Build:
-    """One node on the code, with float32 constants (int64 where they are integers)."""
-
-    def build(builder: GraphBuilder, x: str) -> str:
-        names = []
-        for value in constants:
-            array = np.asarray(value)
-            kind = np.int64 if array.dtype.kind == "i" else np.float32
-            names.append(builder.constant(array, kind))
-        return builder.node(op, [x, *names], channels, **attributes)
-
-    return build
-
-
-def concat(*makers: Build, axis: int = 1, channels: int = 0) -> Build:
-    def build(builder: GraphBuilder, x: str) -> str:
-        return builder.node("Concat", [make(builder, x) for make in makers], channels, axis=axis)
-
-    return build
-
-
-def chain(*makers: Build) -> Build:
-    def build(builder: GraphBuilder, x: str) -> str:
-        for make in makers:
-            x = make(builder, x)
-        return x
-
-    return build
-
-
-def same(builder: GraphBuilder, x: str) -> str:
-    return x
-
-
-def other_scale(builder: GraphBuilder, x: str) -> str:
-    return builder.quant(x, 3, scale=0.31)
-
-
-def shifted(builder: GraphBuilder, x: str) -> str:
-    return builder.quant(x, 4, scale=0.2, zero_point=3.0)
-
-
-def convolved(builder: GraphBuilder, x: str) -> str:
-    return builder.batchnorm(builder.conv(x, 4, bits=4))
-
-
-def excitation(builder: GraphBuilder, x: str) -> str:
-    """Squeeze and excitation: a product of an image and one number per channel."""
-    y = builder.quant(builder.node("GlobalAveragePool", [x]), 8)
-    y = builder.node("Sigmoid", [builder.conv(y, 6, 1, bits=4)], 6)
-    return builder.node("Mul", [x, y])
-
-
-def bias_of_a_channel(builder: GraphBuilder, x: str) -> str:
-    y = builder.conv(builder.quant(builder.node("GlobalMaxPool", [x]), 4), 6, 1)
-    return builder.node("Add", [builder.conv(x, 6), y])
-
-
-def float_weights(builder: GraphBuilder, x: str) -> str:
-    weights = builder.constant(builder.rng.normal(size=(6, 3, 3, 3)) * 0.3)
-    return builder.node("Conv", [x, weights], 6, pads=[1, 1, 1, 1], group=2, strides=[1, 2])
-
-
-def shuffle(builder: GraphBuilder, x: str) -> str:
-    """ShuffleNet's: reshape to groups, transpose, reshape."""
-    y = builder.node("Reshape", [x, builder.constant([0, 2, 3, 6, 8], np.int64)])
-    y = builder.node("Transpose", [y], perm=[0, 2, 1, 3, 4])
-    return builder.node("Reshape", [y, builder.constant([0, 6, 6, 8], np.int64)], 6)
-
-
-def resize_to_sizes(builder: GraphBuilder, x: str) -> str:
-    sizes = builder.constant([2, 6, 12, 16], np.int64)
-    return builder.node("Resize", [x, "", "", sizes], 6, mode="nearest")
-
-
-SLICE_CHANNELS = ([1, 1], [5, 6], [1, 2], [2, 1])  # starts, ends, axes, steps
-WILD: dict[str, Build] = {
-    "sigmoid": node("Sigmoid"),
-    "tanh": node("Tanh"),
-    "exp": node("Exp"),
-    "sqrt": node("Sqrt"),
-    "relu6": node("Clip", 0.0, 6.0),
-    "hard_tanh": node("Clip", -1.0, 1.0),
-    "hard_sigmoid": node("HardSigmoid", alpha=0.25, beta=0.4),
-    "hard_swish": node("HardSwish"),
-    "leaky_relu": chain(convolved, node("LeakyRelu", alpha=0.1)),
-    "prelu": chain(convolved, node("PRelu", np.reshape([0.2, 0.3, 0.1, 0], (4, 1, 1)))),
-    "elu": chain(convolved, node("Elu", alpha=0.7)),
-    "abs": chain(convolved, node("Abs")),
-    "square": node("Pow", 2.0),
-    "max": chain(convolved, node("Max", 0.25)),
-    "softmax": node("Softmax", axis=1),
-    "log_softmax": node("LogSoftmax", axis=1),
-    "mul_per_channel": node("Mul", np.linspace(0.5, 2, 6).reshape(6, 1, 1)),
-    "concat_same_scale": concat(same, same, channels=12),
-    "concat_other_scale": concat(same, other_scale, channels=12),
-    "concat_zero_points": concat(shifted, shifted, channels=12),
-    "concat_floats": concat(convolved, same, convolved, channels=14),
-    "concat_rows": concat(same, other_scale, same, axis=2),
-    "concat_columns": concat(convolved, convolved, axis=-1),
-    "resize_2": node("Resize", np.zeros(0), [1.0, 1, 2, 2], mode="nearest"),
-    "resize_3_2": node(
-        "Resize",
-        np.zeros(0),
-        [1.0, 1, 3, 2],
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    ),
-    "resize_sizes": resize_to_sizes,
-    "resize_down": node("Resize", np.zeros(0), [1.0, 1, 0.5, 0.5], mode="nearest"),
-    "space_to_depth": node("SpaceToDepth", channels=24, blocksize=2),
-    "depth_to_space_dcr": chain(
-        node("SpaceToDepth", channels=24, blocksize=2),
-        node("DepthToSpace", channels=6, blocksize=2),
-    ),
-    "depth_to_space_crd": chain(
-        node("SpaceToDepth", channels=24, blocksize=2),
-        node("DepthToSpace", channels=6, blocksize=2, mode="CRD"),
-    ),
-    "slice_channels": node("Slice", *SLICE_CHANNELS, channels=2),
-    "slice_backwards": node("Slice", [-1], [-(2**31)], [3], [-1]),
-    "transpose": chain(node("Transpose", perm=[0, 1, 3, 2])),
-    "channel_shuffle": shuffle,
-    "flat_features": chain(
-        node("Flatten", channels=288),
-        node("Mul", np.linspace(0.5, 2, 288)),
-        node("Reshape", [0, 6, 6, 8], channels=6),
-    ),
-    "pad_then_add": chain(node("Pad", [0, 0, 1, 2, 0, 0, 0, 1]), node("Add", 0.4)),
-    "crop": node("Pad", [0, 0, -1, 0, 0, 0, 0, -2]),
-    "average_without_padding": node(
-        "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 0], strides=[2, 1]
-    ),
-    "average_of_floats": chain(
-        convolved, node("AveragePool", kernel_shape=[3, 2], pads=[1, 0, 1, 1])
-    ),
-    "max_of_floats": chain(
-        node("Sigmoid"), node("MaxPool", kernel_shape=[3, 2], pads=[1, 0, 1, 1]), node("Add", 0.1)
-    ),
-    "mean_of_floats": chain(convolved, node("GlobalAveragePool")),
-    "excitation": excitation,
-    "bias_of_a_channel": bias_of_a_channel,
-    "float_weights": float_weights,
-    "shifted": shifted,
-    "identity_cast": node("Cast", to=1),
-}  # fmt: skip
 COMPILED = {  # one of each kind of machine code
     "sigmoid", "tanh", "exp", "sqrt", "elu", "softmax", "log_softmax", "concat_same_scale",
     "concat_other_scale", "concat_rows", "resize_3_2", "depth_to_space_crd", "slice_backwards",
     "channel_shuffle", "pad_then_add", "average_without_padding", "average_of_floats",
     "max_of_floats", "excitation", "float_weights",
 }  # fmt: skip
+
+
+def transposed(
+    builder: GraphBuilder, x: str, out: int, kernel: int, *, groups: int = 1, **attributes: object
+) -> str:
+    """With quantized weights `[I, O/groups, K, K]`, their scale per output channel where it can."""
+    shape = (builder.channels[x], out // groups, kernel, kernel)
+    array = builder.rng.normal(0, 0.4, shape)
+    scale = np.abs(array).max(axis=(0, 2, 3), keepdims=True) / 7
+    if groups > 1:
+        scale = np.abs(array).max() / 7
+    name = builder.quant(builder.constant(array), 4, signed=True, narrow=True, scale=scale)
+    return builder.node("ConvTranspose", [x, name], out, group=groups, **attributes)
+
+
+TRANSPOSED = [
+    {"kernel": 3, "strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+    {"kernel": 2, "strides": [2, 2]},
+    {"kernel": 3},
+    {"kernel": 3, "strides": [3, 2], "pads": [0, 2, 1, 3]},
+    {"kernel": 3, "strides": [2, 1], "dilations": [2, 2], "pads": [1, 0, 0, 1]},
+    {"kernel": 3, "strides": [2, 2], "groups": 2},
+    {"kernel": 4, "strides": [2, 2], "groups": 6, "pads": [1, 1, 1, 1]},
+    {"kernel": 3, "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    {"kernel": 3, "strides": [2, 2], "output_shape": [12, 16], "output_padding": [1, 1]},
+]
+
+
+@pytest.mark.parametrize("geometry", TRANSPOSED, ids=lambda geometry: str(len(str(geometry))))
+def test_transposed_convolutions(geometry: dict[str, Any]) -> None:
+    def build(builder: GraphBuilder, x: str) -> str:
+        return transposed(builder, x, 6, **geometry)
+
+    program = agrees(network(build))
+    assert not any(step.fallback for step in program.steps)
+
+
+def test_a_transposed_convolution_compiles(tmp_path: Path) -> None:
+    def build(builder: GraphBuilder, x: str) -> str:
+        y = transposed(builder, x, 17, **TRANSPOSED[0])
+        return transposed(builder, builder.quant(builder.relu(y), BIPOLAR), 6, **TRANSPOSED[3])
+
+    program = runs(network(build), tmp_path)
+    assert [type(step.anchor) for step in program.steps].count(FloatConv) == 1  # bipolar has no 0
 
 
 @pytest.mark.parametrize("name", WILD)
@@ -186,3 +78,74 @@ def test_every_operator_agrees_with_qonnx(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(COMPILED))
 def test_every_operator_compiles(name: str, tmp_path: Path) -> None:
     runs(network(WILD[name]), tmp_path, "x86-64" if len(name) % 2 else "x86-64-avx2")
+
+
+@pytest.mark.parametrize(
+    "opset", [9, 10, 11, 12, 13, 16, 18, 21, 23, 25, onnx.defs.onnx_opset_version()]
+)
+def test_every_opset(opset: int) -> None:
+    builder = GraphBuilder(7, (1, 3, 8, 8))
+    x = builder.block(builder.quant("x", 8, signed=True), 6)
+    y = builder.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 0])
+    numbers = builder.constant([1.0, 1, 2, 2])
+    if opset == 9:
+        y = builder.node("Upsample", [y, numbers], mode="nearest")
+        y = builder.node("Slice", [y], axes=[2, 3], starts=[0, 1], ends=[6, 8])
+    elif opset == 10:
+        y = builder.node("Resize", [y, numbers], mode="nearest")
+        y = builder.node("Slice", [y, *(builder.constant(v, np.int64) for v in ([0], [7], [2]))])
+    else:
+        region = builder.constant(np.zeros(8))
+        y = builder.node("Resize", [y, region, numbers], mode="nearest")
+    if opset < 11:
+        y = builder.node("Clip", [y], min=0.0, max=1.5)
+        y = builder.node("Pad", [y], pads=[0, 0, 1, 0, 0, 0, 1, 0])
+    else:
+        y = builder.node("Clip", [y, builder.constant(0.0), builder.constant(1.5)])
+        y = builder.node("Pad", [y, builder.constant([0, 0, 1, 0, 0, 0, 1, 0], np.int64)])
+    y = builder.quant(builder.conv(y, 5), 4, signed=True)
+    y = builder.node(
+        "ReduceMean",
+        [y, *([builder.constant([2, 3], np.int64)] if opset >= 18 else [])],
+        **({} if opset >= 18 else {"axes": [2, 3]}),
+        keepdims=1,
+    )
+    if opset < 13:
+        y = builder.node("Squeeze", [y], axes=[2, 3])
+    else:
+        y = builder.node("Squeeze", [y, builder.constant([2, 3], np.int64)])
+    y = builder.linear(builder.quant(y, 8, signed=True), 5, 4)
+    model = builder.model(builder.node("Softmax", [y], axis=1), opset=opset)
+    agrees(model)
+
+
+def test_a_batch_that_the_file_leaves_open(tmp_path: Path) -> None:
+    model = network(WILD["sigmoid"], batch=1)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.save(model, tmp_path / "net.onnx")
+    results = []
+    x = np.random.default_rng(0).normal(size=(5, 3, 6, 8)).astype(np.float32)
+    for batch in (1, 2):
+        path = tmp_path / f"{batch}.so"
+        compile_qonnx(tmp_path / "net.onnx", load_target("x86-64"), path, batch=batch)
+        library = Library(path)
+        assert library.inputs[0].shape[0] == batch
+        layers = verify_library(tmp_path / "net.onnx", library, [library.random_inputs()])
+        assert not any(layer.errors for layer in layers)
+        results.append(library.run({"x": x})["y"])
+    np.testing.assert_array_equal(*results)
+
+
+def test_shapes_computed_in_the_graph_are_constants() -> None:
+    """PyTorch's flatten with an open batch: Shape, Gather, Unsqueeze, Concat, Reshape."""
+
+    def build(builder: GraphBuilder, x: str) -> str:
+        size = builder.node("Shape", [x])
+        size = builder.node("Gather", [size, builder.constant(0, np.int64)], axis=0)
+        size = builder.node("Unsqueeze", [size, builder.constant([0], np.int64)])
+        size = builder.node("Concat", [size, builder.constant([-1], np.int64)], axis=0)
+        y = builder.node("Reshape", [x, size], 288)
+        y = builder.quant(builder.linear(y, 288, 48), 4, signed=True)
+        return builder.node("Reshape", [y, builder.constant([0, 1, 6, 8], np.int64)], 1)
+
+    agrees(network(build))

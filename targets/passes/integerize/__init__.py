@@ -24,6 +24,7 @@ from mpqdeploy.targets.passes.integerize import (
     resizing,
     shapes,
     thresholds,
+    transposed,
 )
 from mpqdeploy.targets.passes.integerize.builder import Builder
 from mpqdeploy.targets.passes.integerize.constants import fold, is_constant
@@ -41,6 +42,7 @@ HANDLERS: Mapping[str, Handler] = {
     **resizing.HANDLERS,
     **shapes.HANDLERS,
     **thresholds.HANDLERS,
+    **transposed.HANDLERS,
 }
 SUPPORTED = tuple(sorted(HANDLERS))
 

@@ -223,17 +223,25 @@ class Builder:
         return max((self._producer[name] for name in reads), default=-1)
 
     def steps(self) -> tuple[Step, ...]:
-        """The groups that write something, in execution order."""
+        """The groups that write something, in execution order, each under a name of its own: that
+        of the first node, where several are computed for one node the anchor's."""
+        groups = [group for group in self.groups if group.outputs]
+        names: dict[int, str] = {}
+        for group in sorted(groups, key=lambda group: group.anchor is None):
+            name, count = next(iter(group.sources), group.outputs[0].tensor), 0
+            while name in names.values():
+                count += 1
+                name = f"{next(iter(group.sources))}.{count}"
+            names[group.index] = name
         return tuple(
             Step(
-                name=next(iter(group.sources), group.outputs[0].tensor),
+                name=names[group.index],
                 anchor=group.anchor,
                 outputs=distribute(group.outputs),
                 sources=tuple(group.sources),
                 fallback=tuple(group.fallback),
             )
-            for group in self.groups
-            if group.outputs
+            for group in groups
         )
 
 

@@ -1,0 +1,138 @@
+"""ConvTranspose: a convolution of the input with zeros between its pixels.
+
+That costs stride x stride as many products as need be, and takes every kernel that there is.
+"""
+
+from __future__ import annotations
+
+from mpqdeploy.targets.passes.integerize import moves
+from mpqdeploy.targets.passes.integerize.builder import Value
+from mpqdeploy.targets.passes.integerize.context import Context, Handler
+from mpqdeploy.targets.passes.integerize.convolutions import Array, convolution, weights_of
+from mpqdeploy.targets.passes.integerize.windows import Window
+from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.views import Axis, Resample
+
+
+def conv_transpose(context: Context, node: Node) -> Value:
+    value = context.image(node)
+    weights = weights_of(context, node)
+    groups = node.integer("group", 1)
+    shape = weights.values.shape
+    if len(shape) != 4 or len(value.shape) != 4 or groups < 1 or shape[0] % groups:
+        raise node.error(
+            f"its input has shape {list(value.shape)}, its weights {list(shape)}",
+            hint="Only 2-D convolutions are supported.",
+        )
+    if value.channels != shape[0] or min(shape) < 1:
+        raise node.error(f"weights {list(shape)} do not fit {value.channels} input channels")
+    kernel = (shape[2], shape[3])
+    if node.integers("kernel_shape", kernel) != kernel:
+        raise node.error(f"its kernel_shape is not that of its weights, {list(kernel)}")
+    stride, dilation = node.pair("strides", (1, 1)), node.pair("dilations", (1, 1))
+    if min(*stride, *dilation) < 1:
+        raise node.error(f"its strides are {list(stride)}, its dilations {list(dilation)}")
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    first, last = _pads(node, value, stride, spans)
+    spread, padding = _spread(context, node, value, stride, spans, first, last)
+    output = tuple(
+        size + before + after - span + 1
+        for size, before, after, span in zip(
+            spread.group.shape[1:3], padding[:2], padding[2:], spans, strict=True
+        )
+    )
+    if min(output) < 1:
+        raise node.error(f"its output has {output[0]} x {output[1]} pixels")
+
+    def flipped(array: Array) -> Array:
+        """[I, O/groups, KH, KW] as [O, I/groups, KH, KW], turned around."""
+        parts = array.reshape(groups, shape[0] // groups, *shape[1:]).swapaxes(1, 2)
+        return parts.reshape(-1, shape[0] // groups, *kernel)[:, :, ::-1, ::-1]
+
+    where = Window(
+        kernel=kernel,
+        stride=(1, 1),
+        dilation=dilation,
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        output=(output[0], output[1]),
+    )
+    return convolution(
+        context,
+        node,
+        spread,
+        weights.moved(flipped),
+        where,
+        groups=groups,
+        bias=context.array(node, 2),
+    )
+
+
+def _pads(
+    node: Node, value: Value, stride: tuple[int, int], spans: list[int]
+) -> tuple[list[int], list[int]]:
+    """What is cut off before and after the whole result, as `pads` says; less than 0 adds."""
+    extra = node.pair("output_padding", (0, 0))
+    mode = node.text("auto_pad", "NOTSET")
+    if mode not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise node.error(f"auto_pad {mode} is not known")
+    sizes = value.group.shape[1:3]
+    if node.has("output_shape") or mode.startswith("SAME"):
+        wanted = node.integers(
+            "output_shape", tuple(size * step for size, step in zip(sizes, stride, strict=True))
+        )[-2:]
+        if len(wanted) != 2:
+            raise node.error("its output_shape has fewer than two sizes")
+        totals = [
+            step * (size - 1) + more + span - out
+            for step, size, more, span, out in zip(stride, sizes, extra, spans, wanted, strict=True)
+        ]
+        halves = [total // 2 for total in totals]
+        others = [total - half for total, half in zip(totals, halves, strict=True)]
+        first, last = (halves, others) if mode == "SAME_UPPER" else (others, halves)
+    else:
+        pads = node.integers("pads", (0, 0, 0, 0)) if mode == "NOTSET" else (0, 0, 0, 0)
+        if len(pads) != 4:
+            raise node.error(f"it has {len(pads)} pads, not four")
+        first, last = list(pads[:2]), list(pads[2:])
+    return first, [pad - more for pad, more in zip(last, extra, strict=True)]
+
+
+def _spread(
+    context: Context,
+    node: Node,
+    value: Value,
+    stride: tuple[int, int],
+    spans: list[int],
+    first: list[int],
+    last: list[int],
+) -> tuple[Value, tuple[int, ...]]:
+    """The input with zeros between its pixels, less what `pads` cuts off beyond the kernel's reach;
+    and the padding around it."""
+    _, height, width, channels = value.group.shape
+    sizes = [(size - 1) * step + 1 for size, step in zip((height, width), stride, strict=True)]
+    before = [span - 1 - pad for span, pad in zip(spans, first, strict=True)]
+    after = [span - 1 - pad for span, pad in zip(spans, last, strict=True)]
+    cut = [max(-pad, 0) for pad in before]
+    left = [size - less - max(-pad, 0) for size, less, pad in zip(sizes, cut, after, strict=True)]
+    padding = tuple(max(pad, 0) for pad in (*before, *after))
+    if min(left) < 1:
+        raise node.error(f"its pads cut off all of its {height} x {width} input")
+    if tuple(left) == (height, width):
+        return value, padding
+    rows, columns = (
+        Axis(divide=step, offset=less, exact=step > 1)
+        for step, less in zip(stride, cut, strict=True)
+    )
+    view = Resample(
+        shape=(left[0], left[1], channels),
+        source=(height, width, channels),
+        rows=rows,
+        columns=columns,
+    )
+    shape = (value.shape[0], channels, left[0], left[1])
+    result = moves.seen(context.builder, value, view, f"{value.name}_in_{node.name}", shape)
+    result.group.add_sources([node.name])
+    return result, padding
+
+
+HANDLERS: dict[str, Handler] = {"ConvTranspose": conv_transpose}

@@ -1,0 +1,169 @@
+"""Networks around one operator each, of the operators that files in the wild have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from tests.targets.graphs import GraphBuilder
+
+Build = Callable[[GraphBuilder, str], str]  # from a code of 6 channels, 6 x 8 pixels
+
+
+def network(build: Build, *, bits: int = 4, seed: int = 0, batch: int = 2) -> onnx.ModelProto:
+    """A convolution, `build` on its code, a quantizer and a convolution."""
+    builder = GraphBuilder(seed, (batch, 3, 6, 8))
+    x = builder.block(builder.quant("x", 8, signed=True), 6, act_bits=bits)
+    y = build(builder, x)
+    return builder.model(builder.conv(builder.quant(y, 4, signed=True), 5, 1, bits=4))
+
+
+def node(op: str, *constants: object, channels: int = 0, **attributes: object) -> Build:
+    """One node on the code, with float32 constants (int64 where they are integers)."""
+
+    def build(builder: GraphBuilder, x: str) -> str:
+        names = []
+        for value in constants:
+            array = np.asarray(value)
+            kind = np.int64 if array.dtype.kind == "i" else np.float32
+            names.append(builder.constant(array, kind))
+        return builder.node(op, [x, *names], channels, **attributes)
+
+    return build
+
+
+def concat(*makers: Build, axis: int = 1, channels: int = 0) -> Build:
+    def build(builder: GraphBuilder, x: str) -> str:
+        return builder.node("Concat", [make(builder, x) for make in makers], channels, axis=axis)
+
+    return build
+
+
+def chain(*makers: Build) -> Build:
+    def build(builder: GraphBuilder, x: str) -> str:
+        for make in makers:
+            x = make(builder, x)
+        return x
+
+    return build
+
+
+def same(builder: GraphBuilder, x: str) -> str:
+    return x
+
+
+def other_scale(builder: GraphBuilder, x: str) -> str:
+    return builder.quant(x, 3, scale=0.31)
+
+
+def shifted(builder: GraphBuilder, x: str) -> str:
+    return builder.quant(x, 4, scale=0.2, zero_point=3.0)
+
+
+def convolved(builder: GraphBuilder, x: str) -> str:
+    return builder.batchnorm(builder.conv(x, 4, bits=4))
+
+
+def excitation(builder: GraphBuilder, x: str) -> str:
+    """Squeeze and excitation: a product of an image and one number per channel."""
+    y = builder.quant(builder.node("GlobalAveragePool", [x]), 8)
+    y = builder.node("Sigmoid", [builder.conv(y, 6, 1, bits=4)], 6)
+    return builder.node("Mul", [x, y])
+
+
+def bias_of_a_channel(builder: GraphBuilder, x: str) -> str:
+    y = builder.conv(builder.quant(builder.node("GlobalMaxPool", [x]), 4), 6, 1)
+    return builder.node("Add", [builder.conv(x, 6), y])
+
+
+def float_weights(builder: GraphBuilder, x: str) -> str:
+    weights = builder.constant(builder.rng.normal(size=(6, 3, 3, 3)) * 0.3)
+    return builder.node("Conv", [x, weights], 6, pads=[1, 1, 1, 1], group=2, strides=[1, 2])
+
+
+def shuffle(builder: GraphBuilder, x: str) -> str:
+    """ShuffleNet's: reshape to groups, transpose, reshape."""
+    y = builder.node("Reshape", [x, builder.constant([0, 2, 3, 6, 8], np.int64)])
+    y = builder.node("Transpose", [y], perm=[0, 2, 1, 3, 4])
+    return builder.node("Reshape", [y, builder.constant([0, 6, 6, 8], np.int64)], 6)
+
+
+def resize_to_sizes(builder: GraphBuilder, x: str) -> str:
+    sizes = builder.constant([2, 6, 12, 16], np.int64)
+    return builder.node("Resize", [x, "", "", sizes], 6, mode="nearest")
+
+
+SLICE_CHANNELS = ([1, 1], [5, 6], [1, 2], [2, 1])  # starts, ends, axes, steps
+WILD: dict[str, Build] = {
+    "sigmoid": node("Sigmoid"),
+    "tanh": node("Tanh"),
+    "exp": node("Exp"),
+    "sqrt": node("Sqrt"),
+    "relu6": node("Clip", 0.0, 6.0),
+    "hard_tanh": node("Clip", -1.0, 1.0),
+    "hard_sigmoid": node("HardSigmoid", alpha=0.25, beta=0.4),
+    "hard_swish": node("HardSwish"),
+    "leaky_relu": chain(convolved, node("LeakyRelu", alpha=0.1)),
+    "prelu": chain(convolved, node("PRelu", np.reshape([0.2, 0.3, 0.1, 0], (4, 1, 1)))),
+    "elu": chain(convolved, node("Elu", alpha=0.7)),
+    "abs": chain(convolved, node("Abs")),
+    "square": node("Pow", 2.0),
+    "max": chain(convolved, node("Max", 0.25)),
+    "softmax": node("Softmax", axis=1),
+    "log_softmax": node("LogSoftmax", axis=1),
+    "mul_per_channel": node("Mul", np.linspace(0.5, 2, 6).reshape(6, 1, 1)),
+    "concat_same_scale": concat(same, same, channels=12),
+    "concat_other_scale": concat(same, other_scale, channels=12),
+    "concat_zero_points": concat(shifted, shifted, channels=12),
+    "concat_floats": concat(convolved, same, convolved, channels=14),
+    "concat_rows": concat(same, other_scale, same, axis=2),
+    "concat_columns": concat(convolved, convolved, axis=-1),
+    "resize_2": node("Resize", np.zeros(0), [1.0, 1, 2, 2], mode="nearest"),
+    "resize_3_2": node(
+        "Resize",
+        np.zeros(0),
+        [1.0, 1, 3, 2],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    ),
+    "resize_sizes": resize_to_sizes,
+    "resize_down": node("Resize", np.zeros(0), [1.0, 1, 0.5, 0.5], mode="nearest"),
+    "space_to_depth": node("SpaceToDepth", channels=24, blocksize=2),
+    "depth_to_space_dcr": chain(
+        node("SpaceToDepth", channels=24, blocksize=2),
+        node("DepthToSpace", channels=6, blocksize=2),
+    ),
+    "depth_to_space_crd": chain(
+        node("SpaceToDepth", channels=24, blocksize=2),
+        node("DepthToSpace", channels=6, blocksize=2, mode="CRD"),
+    ),
+    "slice_channels": node("Slice", *SLICE_CHANNELS, channels=2),
+    "slice_backwards": node("Slice", [-1], [-(2**31)], [3], [-1]),
+    "transpose": chain(node("Transpose", perm=[0, 1, 3, 2])),
+    "channel_shuffle": shuffle,
+    "flat_features": chain(
+        node("Flatten", channels=288),
+        node("Mul", np.linspace(0.5, 2, 288)),
+        node("Reshape", [0, 6, 6, 8], channels=6),
+    ),
+    "pad_then_add": chain(node("Pad", [0, 0, 1, 2, 0, 0, 0, 1]), node("Add", 0.4)),
+    "crop": node("Pad", [0, 0, -1, 0, 0, 0, 0, -2]),
+    "average_without_padding": node(
+        "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 0], strides=[2, 1]
+    ),
+    "average_of_floats": chain(
+        convolved, node("AveragePool", kernel_shape=[3, 2], pads=[1, 0, 1, 1])
+    ),
+    "max_of_floats": chain(
+        node("Sigmoid"), node("MaxPool", kernel_shape=[3, 2], pads=[1, 0, 1, 1]), node("Add", 0.1)
+    ),
+    "mean_of_floats": chain(convolved, node("GlobalAveragePool")),
+    "excitation": excitation,
+    "bias_of_a_channel": bias_of_a_channel,
+    "float_weights": float_weights,
+    "shifted": shifted,
+    "identity_cast": node("Cast", to=1),
+}  # fmt: skip
