@@ -26,6 +26,10 @@ def encode(tensor: Tensor, layout: Layout, codes: NDArray[Any]) -> NDArray[Any]:
     """Write codes (or float values) of shape `[N, H, W, C]` as `layout` wants them in memory."""
     if layout.kind == "float":
         return np.ascontiguousarray(codes.transpose(0, 3, 1, 2).astype(np.float32))
+    if layout.kind == "reals":
+        values = np.zeros(buffer_shape(tensor, layout), np.float32)
+        values[..., : tensor.shape[3]] = codes
+        return values
     grid = _grid(tensor)
     stored = codes.astype(np.int64) - storage_offset(grid)
     if layout.kind == "bytes":
@@ -42,10 +46,12 @@ def encode(tensor: Tensor, layout: Layout, codes: NDArray[Any]) -> NDArray[Any]:
 
 
 def decode(tensor: Tensor, layout: Layout, buffer: NDArray[Any]) -> NDArray[Any]:
-    """Read codes `[N, H, W, C]` (int32; float32 for the float layout) out of a buffer."""
+    """Read codes `[N, H, W, C]` out of a buffer: int32, or float32 from reals and float."""
     channels = tensor.shape[3]
     if layout.kind == "float":
         return np.asarray(buffer.transpose(0, 2, 3, 1))
+    if layout.kind == "reals":
+        return np.asarray(buffer[..., :channels])
     grid = _grid(tensor)
     inside = _inside(tensor, layout, buffer)
     if layout.kind == "bytes":

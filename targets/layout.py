@@ -24,12 +24,14 @@ class Layout:
            the stored value of channel c; bits past C are 0. The border holds the stored zero
            point's bits, and all 0 on a bipolar grid (which has no zero: the consumer corrects).
            A bipolar code is 1 bit: 1 for +1.
-    float: float32 `[N, C, H, W]`, no padding: model inputs and outputs, and tensors without a grid.
+    reals: float32 `[N, H, W, stored_channels]`, no padding: tensors without a grid between two
+           steps. Channels past C hold anything.
+    float: float32 `[N, C, H, W]`, no padding: model inputs, outputs, and what float anchors read.
 
     `padding` is (top, left, bottom, right) and may be more than a consumer needs.
     """
 
-    kind: Literal["bytes", "bits", "float"]
+    kind: Literal["bytes", "bits", "reals", "float"]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
@@ -67,7 +69,7 @@ def buffer_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
     padded = (batch, height + top + bottom, width + left + right)
     if layout.kind == "float":
         return (batch, channels, height, width)
-    if layout.kind == "bytes":
+    if layout.kind in ("bytes", "reals"):
         return (*padded, stored_channels(channels))
     if tensor.grid is None:
         raise ValueError(f"{tensor.name} has no integer grid and so no bit planes")
@@ -75,7 +77,7 @@ def buffer_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
 
 
 def buffer_dtype(layout: Layout) -> str:
-    return {"bytes": "uint8", "bits": "uint32", "float": "float32"}[layout.kind]
+    return {"bytes": "uint8", "bits": "uint32"}.get(layout.kind, "float32")
 
 
 def zero_code(tensor: Tensor) -> int:

@@ -21,11 +21,18 @@ def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
         if step.anchor is not None and operand is not None:
             _want(wanted[step.anchor.input], operand)
         for load in step.loads():
-            codes = program.tensors[load.tensor].grid is not None
-            _want(wanted[load.tensor], Layout(kind="bytes" if codes else "float"))
+            _want(wanted[load.tensor], _loaded(program, load.tensor))
     for port in (*program.inputs, *program.outputs):
         _want(wanted[port.tensor], Layout(kind="float"))
     return {name: tuple(layouts.values()) for name, layouts in wanted.items()}
+
+
+def _loaded(program: Program, tensor: str) -> Layout:
+    """What a `Load` reads: channels together, but for the model's own inputs."""
+    if program.tensors[tensor].grid is not None:
+        return Layout(kind="bytes")
+    given = any(port.tensor == tensor for port in program.inputs)
+    return Layout(kind="float" if given else "reals")
 
 
 def _want(layouts: dict[str, Layout], layout: Layout) -> None:

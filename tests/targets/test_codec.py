@@ -101,6 +101,15 @@ def test_a_bit_plane_by_hand() -> None:
     assert buffer.reshape(-1).tolist() == [0b110, 0b010, 0b110]
 
 
+def test_reals_are_channels_last_in_whole_blocks() -> None:
+    tensor = Tensor(name="shortcut", shape=(1, 2, 3, 20))
+    values = np.random.default_rng(0).standard_normal(tensor.shape).astype(np.float32)
+    buffer = encode(tensor, Layout(kind="reals"), values)
+    assert buffer.shape == (1, 2, 3, 32)
+    assert buffer.dtype == np.float32
+    np.testing.assert_array_equal(decode(tensor, Layout(kind="reals"), buffer), values)
+
+
 def test_float_is_nchw_and_codes_need_a_grid() -> None:
     tensor = Tensor(name="logits", shape=(1, 2, 3, 4))
     values = np.random.default_rng(0).standard_normal(tensor.shape).astype(np.float32)

@@ -88,6 +88,15 @@ def test_a_residual_is_read_as_bytes_and_ports_as_floats() -> None:
     assert layouts["y"] == (Layout(kind="float"),)
 
 
+def test_floats_between_steps_are_read_with_their_channels_together() -> None:
+    whole = program()
+    floats = {**whole.tensors, "b": Tensor(name="b", shape=whole.tensors["b"].shape)}
+    changed = Program(inputs=whole.inputs, outputs=whole.outputs, tensors=floats, steps=whole.steps)
+    bits = Layout(kind="bits")
+    kernels: Any = {"quant": Reads(None), **dict.fromkeys(("one", "two", "three"), Reads(bits))}
+    assert plan_layouts(changed, kernels)["b"] == (Layout(kind="reals"),)
+
+
 def test_what_nobody_reads_has_no_layout() -> None:
     whole = program()
     unread = {**whole.tensors, "unread": Tensor(name="unread", shape=(1, 1, 1, 1), grid=GRID)}

@@ -16,7 +16,7 @@ from mpqdeploy.targets.views import Conditions, Resample, follow
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """`arg` is the TIR buffer of `buffer`, a bytes or float layout of the loaded tensor."""
+    """`arg` is the TIR buffer of `buffer`, a bytes, reals or float layout of the loaded tensor."""
 
     tensors: Tensors
     buffer: Buffer
@@ -28,7 +28,7 @@ class Source:
         lanes = place.lanes
         present = self.tensors[self.load.tensor].shape[3]
         offset = self.load.channel_offset
-        if self.buffer.layout.kind == "bytes" and stored_channels(present) >= lanes:
+        if self.buffer.layout.kind != "float" and stored_channels(present) >= lanes:
             if self.load.views:
                 return self._seen(place, needed)
             if offset == 0 and needed <= present:
@@ -132,7 +132,7 @@ class Source:
     def _code(self, stored: Any, lanes: int) -> Any:
         grid = self.tensors[self.load.tensor].grid
         if grid is None:
-            raise ValueError(f"{self.load.tensor} lies in bytes but has no grid")
+            return stored  # reals
         value = T.cast(stored, vector_type("float32", lanes))
         offset = storage_offset(grid)
         return value + real(offset, lanes) if offset else value

@@ -49,12 +49,12 @@ def ramp(base: Any, lanes: int) -> Any:
 
 
 def readable(tensor: str, layouts: Layouts) -> Buffer:
-    """The buffer through which a `Load` reads: bytes, else float."""
-    for kind in ("bytes", "float"):
+    """The buffer through which a `Load` reads: bytes, else reals, else float."""
+    for kind in ("bytes", "reals", "float"):
         for layout in layouts[tensor]:
             if layout.kind == kind:
                 return Buffer(tensor=tensor, layout=layout)
-    raise ValueError(f"{tensor} has neither a bytes nor a float layout to load from")
+    raise ValueError(f"{tensor} has no bytes, reals or float layout to load from")
 
 
 def declare(name: str, buffer: Buffer, tensors: Tensors) -> Any:

@@ -29,6 +29,8 @@ class Writer:
         """Stores the channels from `place.c` that exist, of one pixel."""
         if self.buffer.layout.kind == "float":
             self._store_floats(evaluation.real(self.value), place)
+        elif self.buffer.layout.kind == "reals":
+            self._store_channels(evaluation.real(self.value), place)
         elif self.buffer.layout.kind == "bytes":
             self._store_bytes(evaluation.stored(self.value, self.grid), place)
         else:
@@ -54,6 +56,12 @@ class Writer:
             stored = T.Shuffle([stored], list(range(lanes)))
         codes = T.cast(stored, f"uint8x{lanes}")
         T.buffer_store(self.arg, codes, [*self.pixel(place), T.ramp(place.c, 1, lanes)])
+
+    def _store_channels(self, value: Any, place: Place) -> None:
+        lanes = min(place.lanes, stored_channels(self._channels))
+        if lanes < place.lanes:
+            value = T.Shuffle([value], list(range(lanes)))
+        T.buffer_store(self.arg, value, [*self.pixel(place), ramp(place.c, lanes)])
 
     def _store_bits(self, evaluation: Evaluation, place: Place) -> None:
         grid = self.grid

@@ -50,9 +50,10 @@ def tensors_on(draw: Any, name: str, shape: tuple[int, int, int, int], zero: boo
 
 @st.composite
 def layouts_of(draw: Any, tensor: Tensor) -> tuple[Layout, ...]:
-    """What a written tensor may have to be written as: up to all three layouts."""
+    """What a written tensor may have to be written as: up to all layouts that it can have."""
     if tensor.grid is None:
-        return (Layout(kind="float"),)
+        reals = draw(st.sets(st.sampled_from(("reals", "float")), min_size=1))
+        return tuple(Layout(kind=kind) for kind in sorted(reals))
     kinds = draw(st.sets(st.sampled_from(("bytes", "bits", "float")), min_size=1))
     return tuple(
         Layout(kind=kind, padding=(0, 0, 0, 0) if kind == "float" else draw(paddings))
@@ -150,8 +151,15 @@ def step_case(
     layouts = {}
     value: Expr = Acc()
     if draw(st.booleans()):
-        tensors["other"] = draw(tensors_on("other", shape))
-        layouts["other"] = (Layout(kind="bytes", padding=draw(paddings)),)
+        other = draw(
+            st.one_of(tensors_on("other", shape), st.just(Tensor(name="other", shape=shape)))
+        )
+        tensors["other"] = other
+        layouts["other"] = (
+            Layout(kind="reals")
+            if other.grid is None
+            else Layout(kind="bytes", padding=draw(paddings)),
+        )
         scaled = Affine(x=Load(tensor="other"), mul=vector(draw, shape[3], 0, 1), add=ZERO)
         value = Sum(x=value, y=scaled)
     outputs = []
