@@ -34,7 +34,7 @@ OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
 STANDARD_DOMAINS = ("", "ai.onnx")
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 QONNX_OPS = (*QUANTIZERS, "Trunc", "MultiThreshold")
-TRIED_OPSET = 25
+OLDEST_OPSET, TRIED_OPSET = 7, 25
 TRUNC_1_INPUTS = 5  # of version 1 of Trunc; version 2 has one more
 
 
@@ -48,17 +48,17 @@ def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
             operator that is not supported, by node; a shape that is not known.
     """
     proto, where = _read(source)
-    _check_form(proto, where)
-    _rename_domains(proto)
-    _check_nodes(proto, where)
-    _fix_inputs(proto, where, batch)
     try:
+        _check_form(proto, where)
+        _rename_domains(proto)
+        _check_nodes(proto, where)
+        _fix_inputs(proto, where, batch)
         onnx.checker.check_model(proto)
         model = _clean(ModelWrapper(proto))
     except ModelError:
         raise
-    # onnx, qonnx and onnxruntime, which fold constants and infer shapes, meet a graph that
-    # contradicts itself with errors of any type.
+    # protobuf, onnx, qonnx and onnxruntime, which fold constants and infer shapes, meet a graph
+    # that contradicts itself with errors of any type.
     except Exception as error:
         raise ModelError(f"{where} is not a valid model: {_first_line(error)}") from error
     _check_result(model)
@@ -71,6 +71,14 @@ def _check_form(proto: ModelProto, where: str) -> None:
         if not node.output or not node.output[0]:
             name = node.name or f"number {index}"
             raise ModelError(f"{where}: node '{name}' ({node.op_type}) has no output.")
+    version = max(
+        (o.version for o in proto.opset_import if o.domain in STANDARD_DOMAINS), default=0
+    )
+    if not OLDEST_OPSET <= version <= onnx.defs.onnx_opset_version():
+        raise ModelError(
+            f"{where} is of opset {version}.",
+            hint=f"Opsets {OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} are read.",
+        )
     written = Counter(name for node in proto.graph.node for name in node.output if name)
     twice = next((name for name, count in written.items() if count > 1), None)
     if twice is not None:
@@ -182,6 +190,9 @@ def _fix_inputs(proto: ModelProto, where: str, batch: int) -> None:
     fed = [port for port in proto.graph.input if port.name not in constants]
     del proto.graph.input[:]
     proto.graph.input.extend(fed)
+    for port in proto.graph.output:
+        if port.type.tensor_type.elem_type not in (0, onnx.TensorProto.FLOAT):
+            raise ModelError(f"{where}: output '{port.name}' is not of type float32.")
     for port in proto.graph.input:
         kind = port.type.tensor_type
         if kind.elem_type != onnx.TensorProto.FLOAT:
@@ -256,13 +267,15 @@ def _constants_to_initializers(model: ModelWrapper) -> None:
 
 
 def _remove_dead_nodes(model: ModelWrapper) -> None:
-    """Nodes that no output depends on."""
+    """Nodes that no output depends on, and outputs such as masks that nobody reads."""
     needed = {port.name for port in model.graph.output}
     for node in reversed(list(model.graph.node)):
         if needed.isdisjoint(node.output):
             model.graph.node.remove(node)
-        else:
-            needed.update(node.input)
+            continue
+        needed.update(node.input)
+        while len(node.output) > 1 and node.output[-1] not in needed:
+            node.output.pop()
 
 
 def _check_result(model: ModelWrapper) -> None:

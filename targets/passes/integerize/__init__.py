@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 
 from mpqdeploy.core import ModelError
@@ -30,7 +31,7 @@ from mpqdeploy.targets.passes.integerize.builder import Builder
 from mpqdeploy.targets.passes.integerize.constants import fold, is_constant
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.node import Node
-from mpqdeploy.targets.program import Port, Program
+from mpqdeploy.targets.program import Affine, FloatConv, Port, Program, Step, walk
 
 HANDLERS: Mapping[str, Handler] = {
     **arithmetic.HANDLERS,
@@ -68,9 +69,10 @@ def integerize(model: ModelWrapper) -> Program:
     for proto in graph.node:
         _visit(context, Node(proto))
     outputs = tuple(_output(context, port.name) for port in graph.output)
-    return Program(
-        inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=builder.steps()
-    )
+    steps = builder.steps()
+    for step in steps:
+        _check_constants(step)
+    return Program(inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=steps)
 
 
 def _visit(context: Context, node: Node) -> None:
@@ -80,7 +82,31 @@ def _visit(context: Context, node: Node) -> None:
     handler = HANDLERS.get(node.op)
     if handler is None:
         raise unsupported(node)
-    context.values[node.output] = handler(context, node)
+    if len(node.proto.output) > 1:
+        raise node.error("only its first output is supported")
+    try:
+        context.values[node.output] = handler(context, node)
+    # numpy's, of shapes and numbers that no check before them foresaw
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        raise node.error(f"its inputs and attributes do not fit each other ({error})") from error
+
+
+def _check_constants(step: Step) -> None:
+    """Numbers that are finite one by one may overflow float32 together."""
+    arrays = [
+        array
+        for output in step.outputs
+        for part in walk(output.value)
+        if isinstance(part, Affine)
+        for array in (part.mul, part.add)
+    ]
+    if isinstance(step.anchor, FloatConv):
+        arrays.append(step.anchor.weights)
+    if not all(np.all(np.isfinite(array)) for array in arrays):
+        raise ModelError(
+            f"the constants of {', '.join(step.sources)} together are beyond float32.",
+            hint="A scale, weight or statistic of these nodes is infinite or very large.",
+        )
 
 
 def unsupported(node: Node) -> ModelError:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qonnx.core.onnx_exec import execute_node
 from qonnx.custom_op.general.intquant import int_quant
 
+from mpqdeploy.core import ModelError
 from mpqdeploy.targets.passes.integerize.builder import Constant
 from mpqdeploy.targets.passes.integerize.context import Context
 from mpqdeploy.targets.passes.integerize.quantizers import (
@@ -32,13 +33,19 @@ def fold(context: Context, node: Node) -> Constant:
     """The constant that `node` computes.
 
     Raises:
-        ModelError: a quantizer's parameters are out of range.
+        ModelError: a quantizer's parameters are out of range; inputs that do not fit each other.
     """
-    if node.op in _QUANTIZERS:
-        array, codes = _quantized(context, node)
-    else:
-        array = _executed(context, node)
-        codes = _moved_codes(context, node, array)
+    try:
+        if node.op in _QUANTIZERS:
+            array, codes = _quantized(context, node)
+        else:
+            array = _executed(context, node)
+            codes = _moved_codes(context, node, array)
+    except ModelError:
+        raise
+    except Exception as error:  # numpy's and onnxruntime's, of constants that do not fit each other
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise node.error(f"it cannot be computed: {reason}") from error
     return Constant(array=array, codes=codes, sources=context.sources(node))
 
 
@@ -46,6 +53,8 @@ def _quantized(context: Context, node: Node) -> tuple[Array, Codes | None]:
     """By QONNX's own functions, so that the codes are those of its executor."""
     array = np.asarray(context.required(node, 0))
     parameters = [context.required(node, index) for index in range(1, len(node.inputs))]
+    if not np.all(np.isfinite(array)):
+        raise node.error("it quantizes a constant that is not finite")
     quantizer = read_quantizer(node, parameters)
     if node.op == "BipolarQuant":
         real = np.where(array >= 0, np.float32(1), np.float32(-1)) * parameters[0]
@@ -66,7 +75,7 @@ def _executed(context: Context, node: Node) -> Array:
     model = context.model
     names = [name for name in node.inputs if name]
     arrays: dict[str, Array] = {
-        name: context.required(node, node.inputs.index(name)) for name in names
+        name: context.required(node, node.inputs.index(name), whole=True) for name in names
     }
     arrays[node.output] = np.zeros(model.get_tensor_shape(node.output), np.float32)
     execute_node(node.proto, arrays, model.graph, model.get_opset_imports()[node.proto.domain])

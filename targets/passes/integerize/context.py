@@ -44,11 +44,12 @@ class Context:
                 self.constants[name] = Constant(array=array)
         return self.constants.get(name)
 
-    def array(self, node: Node, index: int) -> NDArray[np.generic] | None:
+    def array(self, node: Node, index: int, *, whole: bool = False) -> NDArray[np.generic] | None:
         """The constant input `index` of `node`; None where it is omitted.
 
         Raises:
-            ModelError: the input is there but computed at run time.
+            ModelError: the input is there but computed at run time, or of a type that does not go
+                with float32 (unless `whole` numbers are expected).
         """
         name = node.inputs[index] if index < len(node.inputs) else ""
         if not name:
@@ -56,17 +57,21 @@ class Context:
         constant = self.constant(name)
         if constant is None:
             raise node.error(f"its input {index} ('{name}') is not a constant")
+        if not whole:
+            check_type(node, constant.array)
         return constant.array
 
     def array_or_none(self, node: Node, index: int) -> NDArray[np.generic] | None:
         """The constant input `index` of `node`; None where it is computed at run time."""
         name = node.inputs[index] if index < len(node.inputs) else ""
         constant = self.constant(name)
+        if constant is not None:
+            check_type(node, constant.array)
         return None if constant is None else constant.array
 
-    def required(self, node: Node, index: int) -> NDArray[np.generic]:
+    def required(self, node: Node, index: int, *, whole: bool = False) -> NDArray[np.generic]:
         """As `array`, but an omitted input is a `ModelError`."""
-        array = self.array(node, index)
+        array = self.array(node, index, whole=whole)
         if array is None:
             raise node.error(f"its input {index} is missing")
         return array
@@ -75,10 +80,9 @@ class Context:
         self, node: Node, index: int, default: tuple[int, ...] | None = None
     ) -> tuple[int, ...]:
         """The constant input `index` of whole numbers; `default` where it is omitted."""
-        array = self.array(node, index)
-        if array is None and default is not None:
+        if default is not None and (index >= len(node.inputs) or not node.inputs[index]):
             return default
-        array = self.required(node, index)
+        array = self.required(node, index, whole=True)
         if array.dtype.kind not in "iu":
             raise node.error(f"its input {index} holds no whole numbers")
         return tuple(int(number) for number in array.reshape(-1))
@@ -169,6 +173,19 @@ class Context:
                 f"each of {channels} channels"
             )
         return per_channel(array)
+
+
+def check_type(node: Node, array: NDArray[np.generic]) -> None:
+    """Constants are of their input's type, float32; only `Quant` converts what it is given.
+
+    Raises:
+        ModelError: another type, or NaN.
+    """
+    converts = node.op in ("Quant", "IntQuant") and array.dtype in (np.float64, np.int64, np.int32)
+    if array.dtype != np.float32 and not converts:
+        raise node.error(f"its constant is of type {array.dtype}, not float32")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise node.error("its constant holds NaN")
 
 
 Handler = Callable[[Context, Node], Value]

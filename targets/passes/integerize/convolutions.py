@@ -64,16 +64,22 @@ def conv(context: Context, node: Node) -> Value:
     if node.integers("kernel_shape", (height, width)) != (height, width):
         raise node.error(f"its kernel_shape is not that of its weights, {[height, width]}")
     where = window(node, value, (height, width))
-    return convolution(
-        context, node, value, weights, where, groups=groups, bias=context.array(node, 2)
-    )
+    bias = one_each(node, context.array(node, 2), out)
+    return convolution(context, node, value, weights, where, groups=groups, bias=bias)
+
+
+def one_each(node: Node, bias: Array | None, out: int) -> Array | None:
+    """The bias of a convolution; a `ModelError` unless it is one number for each output channel."""
+    if bias is not None and bias.shape != (out,):
+        raise node.error(f"its bias has shape {list(bias.shape)} for {out} output channels")
+    return bias
 
 
 def gemm(context: Context, node: Node) -> Value:
     """alpha * x @ W + beta * bias."""
     if node.integer("transA", 0):
         raise node.error("transA is not supported")
-    weights = weights_of(context, node)
+    weights = _matrix(context, node)
     if not node.integer("transB", 0):
         weights = weights.moved(np.transpose)
     bias = context.array(node, 2)
@@ -82,7 +88,14 @@ def gemm(context: Context, node: Node) -> Value:
 
 
 def matmul(context: Context, node: Node) -> Value:
-    return _fully_connected(context, node, weights_of(context, node).moved(np.transpose), None)
+    return _fully_connected(context, node, _matrix(context, node).moved(np.transpose), None)
+
+
+def _matrix(context: Context, node: Node) -> Weights:
+    weights = weights_of(context, node)
+    if weights.values.ndim != 2:
+        raise node.error(f"its weights have {weights.values.ndim} axes, not two")
+    return weights
 
 
 def _fully_connected(context: Context, node: Node, weights: Weights, bias: Array | None) -> Value:

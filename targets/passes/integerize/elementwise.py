@@ -115,6 +115,8 @@ def _clip_codes(coded: Coded, low: float, high: float, name: str) -> Coded | Non
     if coded.scale.size != 1 or coded.zero_point.size != 1 or coded.grid.bipolar:
         return None
     bounds = np.array([low, high]) / coded.scale[0] + coded.zero_point[0]
+    if bounds[0] > coded.grid.high or bounds[1] < coded.grid.low:
+        return None  # every code becomes a value that is none
     bounds = np.clip(bounds, coded.grid.low, coded.grid.high)
     if not np.array_equal(bounds, np.rint(bounds)):
         return None
@@ -133,6 +135,8 @@ def batch_normalization(context: Context, node: Node) -> Value:
     gamma, beta, mean, variance = (
         np.asarray(context.required(node, index), np.float64) for index in range(1, 5)
     )
+    if len({part.shape for part in (gamma, beta, mean, variance)}) != 1:
+        raise node.error("its parameters differ in shape")
     spread = variance + node.number("epsilon", 1e-5)
     if np.any(spread <= 0):
         raise node.error("its variance is negative")

@@ -46,6 +46,12 @@ def read_quantizer(node: Node, parameters: Sequence[NDArray[np.generic] | None])
         ModelError: a parameter is computed at run time or out of range; unknown rounding.
     """
     names = ("scale",) if node.op == "BipolarQuant" else ("scale", "zero point", "bit width")
+    if len(parameters) != len(names):
+        raise node.error(
+            f"it has {len(parameters)} parameters: its {', '.join(names)} are expected"
+        )
+    if node.op != "BipolarQuant" and not (node.has("signed") and node.has("narrow")):
+        raise node.error("its attribute signed or narrow is missing")
     values = dict(zip(names, parameters, strict=False))
     for name in names:
         if values.get(name) is None:
@@ -77,8 +83,8 @@ def rounding_of(node: Node, default: str) -> Rounding:
 
 
 def _grid(node: Node, bits: Doubles) -> Grid:
-    width = float(bits.reshape(-1)[0]) if bits.size else 0.0
-    if not np.all(bits == width) or width != round(width) or not 1 <= width <= 32:
+    width = float(bits.reshape(-1)[0]) if bits.size == 1 else 0.0
+    if not 1 <= width <= 32 or width != round(width):
         raise node.error(f"its bit width is {bits.tolist()}, not one integer from 1 to 32")
     signed = bool(node.integer("signed", 1))
     if width == 1 and signed:  # a sign, by QONNX's own definition

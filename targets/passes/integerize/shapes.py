@@ -22,7 +22,7 @@ def identity(context: Context, node: Node) -> Value:
 
 
 def dropout(context: Context, node: Node) -> Value:
-    training = context.array(node, 2)
+    training = context.array(node, 2, whole=True)
     if training is not None and bool(np.any(training)):
         raise node.error("it is in training mode", hint="Export the network in evaluation mode.")
     return identity(context, node)
@@ -38,7 +38,7 @@ def reshape(context: Context, node: Node) -> Value:
     """Flatten, Reshape, Squeeze and Unsqueeze: the elements stay, in ONNX's order."""
     value = context.value(node)
     shape = tuple(context.model.get_tensor_shape(node.output) or ())
-    if len(shape) < 2 or shape[0] != value.shape[0]:
+    if len(shape) < 2 or shape[0] != value.shape[0] or math.prod(shape) != math.prod(value.shape):
         raise node.error(
             f"it changes shape {list(value.shape)} to {list(shape)}",
             hint="The batch has to stay the first of at least two axes.",

@@ -8,7 +8,12 @@ from __future__ import annotations
 from mpqdeploy.targets.passes.integerize import moves
 from mpqdeploy.targets.passes.integerize.builder import Value
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
-from mpqdeploy.targets.passes.integerize.convolutions import Array, convolution, weights_of
+from mpqdeploy.targets.passes.integerize.convolutions import (
+    Array,
+    convolution,
+    one_each,
+    weights_of,
+)
 from mpqdeploy.targets.passes.integerize.windows import Window
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.views import Axis, Resample
@@ -63,7 +68,7 @@ def conv_transpose(context: Context, node: Node) -> Value:
         weights.moved(flipped),
         where,
         groups=groups,
-        bias=context.array(node, 2),
+        bias=one_each(node, context.array(node, 2), shape[1] * groups),
     )
 
 

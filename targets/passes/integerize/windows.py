@@ -30,6 +30,10 @@ def window(node: Node, value: Value, kernel: Pair) -> Window:
     if len(value.shape) != 4:
         raise node.error(f"its input has shape {list(value.shape)}, not [N, C, H, W]")
     stride, dilation = node.pair("strides", (1, 1)), node.pair("dilations", (1, 1))
+    if min(*stride, *dilation, *kernel) < 1:
+        raise node.error(
+            f"its kernel is {list(kernel)}, its strides {list(stride)}, dilations {list(dilation)}"
+        )
     size = (value.group.shape[1], value.group.shape[2])
     top, left, bottom, right = value.padding
     widened = (size[0] + top + bottom, size[1] + left + right)
