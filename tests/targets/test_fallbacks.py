@@ -10,13 +10,19 @@ import pytest
 
 from mpqdeploy.core import ModelError
 from mpqdeploy.targets.compile import compile_qonnx
-from mpqdeploy.targets.passes.integerize import integerize
+from mpqdeploy.targets.passes.integerize import HANDLERS, integerize
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.program import Conv, FloatConv, Pool, Program, Softmax
 from mpqdeploy.targets.target import load_target
 from tests.targets.agreeing import agrees
 from tests.targets.graphs import GraphBuilder
 from tests.targets.wild import WILD, Build, network, node
+
+
+def test_every_operator_is_in_the_manual() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "compile-a-qonnx-file.md"
+    text = page.read_text(encoding="utf-8")
+    assert [name for name in HANDLERS if f"`{name}`" not in text] == []
 
 
 def fallbacks(program: Program) -> list[str]:
