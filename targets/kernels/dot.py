@@ -35,7 +35,7 @@ FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than s
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 2
+    version = 3
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -98,7 +98,8 @@ class DotKernel:
         # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
         shift = lifted(conv.weight_grid) if groups is not None else 0
         start = start << shift
-        inner = DotInner(geometry, self.micro, weights, tile.vectors, groups)
+        served = blocks(geometry, tile)
+        inner = DotInner(geometry, self.micro, weights, tile.vectors, groups, served)
         nest = RegisterNest(geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():

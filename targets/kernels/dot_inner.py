@@ -85,7 +85,8 @@ class DotInner:
     """The arithmetic of a `RegisterNest`: `Micro` on steps of one or several groups of 4 channels.
 
     `step`: groups of one step, a divisor of all groups; where set, weights are restored in
-    registers (see `unpack_step`), else read from where `Weights` unpacks them.
+    registers (see `unpack_step`), else read from where `Weights` unpacks them. `blocks`: of pixels,
+    that a tile of weights serves.
     """
 
     def __init__(
@@ -95,8 +96,10 @@ class DotInner:
         weights: Weights,
         vectors: int,
         step: int | None = None,
+        blocks: int = 1,
     ) -> None:
         self._geometry = geometry
+        self._blocks = blocks
         self._micro = micro
         self._weights = weights
         self._vectors = vectors
@@ -134,6 +137,12 @@ class DotInner:
             return word
         # Channels past C are undefined; weights of 0 there drop them, but bipolar ones are never 0.
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
+
+    def ahead(self, position: Any, block: Any) -> None:
+        """Spreads the next tile's weights over the blocks of this one; packed ones are few."""
+        if code_bits(self._weights.grid) == 8:
+            steps = self._geometry.taps * self.groups
+            self._weights.prefetch(block * steps + position, steps * self._blocks)
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         for part, word in enumerate(activations):

@@ -47,6 +47,9 @@ class Inner(Protocol):
     def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
         """Activations of one group at (n, row, column) of the input buffer."""
 
+    def ahead(self, position: Any, block: Any) -> None:
+        """Once per position and block of pixels: a chance to prefetch the next tile's weights."""
+
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         """acc + activations * weights; `position` counts taps and groups, `vector` the tile's."""
 
@@ -114,18 +117,28 @@ class RegisterNest:
         with T.serial(0, tiles) as o:
             self.inner.begin(o)
             with T.serial(0, geometry.batch) as n:
+                across = -(-geometry.out_width // tile.columns)
                 for y, rows in cut(geometry.out_height, tile.rows):
                     with T.serial(0, y.count) as i:
+                        row = (y.start // tile.rows + i) * across
                         for x, columns in cut(geometry.out_width, tile.columns):
                             with T.serial(0, x.count) as j:
                                 at = (n, y.start + i * rows, x.start + j * columns)
-                                self._block(origin, o, at, rows, columns)
+                                block = row + x.start // tile.columns + j
+                                self._block(origin, o, at, block, rows, columns)
                                 self._flush(store, o, at, rows, columns)
 
     def _block(
-        self, origin: tuple[int, int], o: Any, at: tuple[Any, Any, Any], rows: int, columns: int
+        self,
+        origin: tuple[int, int],
+        o: Any,
+        at: tuple[Any, Any, Any],
+        block: Any,
+        rows: int,
+        columns: int,
     ) -> None:
-        """Accumulate `rows` x `columns` pixels from output pixel `at` = (n, y, x)."""
+        """Accumulate `rows` x `columns` pixels from output pixel `at` = (n, y, x), the image's
+        `block`-th block."""
         from tvm.script.ir_builder import tirx as T
 
         geometry, vectors, groups = self.geometry, self.tile.vectors, self.inner.groups
@@ -140,6 +153,7 @@ class RegisterNest:
             T.serial(0, groups) as g,
         ):
             position = (kh * geometry.kernel[1] + kw) * groups + g
+            self.inner.ahead(position, block)
             for pixel in range(rows * columns):
                 row = (y0 + pixel // columns) * geometry.stride[0] + kh * geometry.dilation[0]
                 column = (x0 + pixel % columns) * geometry.stride[1] + kw * geometry.dilation[1]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.program import Grid
 
+LINE = 64  # bytes of a cache line
 VECTOR_BYTES = 64  # longest vector of packed bytes; LLVM splits it where registers are shorter
 MULTIPLE = 16  # codes of a tile are padded to this: a vector of two bytes of a 1-bit field
 
@@ -174,6 +175,26 @@ class Weights:
         if self._direct:
             return self._fields[0][self._tile, index]
         return self._scratch[index]
+
+    def prefetch(self, part: Any, parts: int) -> None:
+        """Ask for a share of the tile after the current one: all of it over `parts` calls.
+
+        A network's weights come from a shared cache or from memory, since the last call's have
+        been evicted; the processor's own prefetchers stop at every page of 4 KiB.
+        """
+        from tvm.script.ir_builder import tirx as T
+
+        read, second_level, data = 0, 2, 1
+        for buffer, array in zip(self._fields, self.constants, strict=True):
+            tiles, length = array.shape
+            each = -(-length // (LINE * parts))
+            for line in range(each if tiles > 1 else 0):
+                at = T.min((part * each + line) * LINE, length - 1)
+                address = T.address_of(buffer[T.min(self._tile + 1, tiles - 1), at])
+                call = T.call_llvm_intrin(
+                    "void", "llvm.prefetch.p0", address, read, second_level, data
+                )
+                T.evaluate(call)
 
     def unpack(self, tile: Any) -> None:
         """Restore `tile` into scratch, if there is any."""

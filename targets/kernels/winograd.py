@@ -22,8 +22,8 @@ from mpqdeploy.targets.kernels.winograd_maths import (
     FILTERINGS,
     TAPS,
     Filtering,
+    corrections,
     fits,
-    start_values,
 )
 from mpqdeploy.targets.kernels.winograd_nest import WinogradNest, WinogradTile
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
@@ -35,7 +35,7 @@ LEAST_CHANNELS = 16  # with fewer the transforms outweigh the products
 class WinogradKernel:
     """One 3 x 3 convolution step on the instruction-set level of its `Micro`."""
 
-    version = 1
+    version = 2
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -78,9 +78,9 @@ class WinogradKernel:
         tile = WinogradTile(tiles=schedule["tiles"], vectors=schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, _padding(geometry, filtering))
         largest = _largest(grid)
-        start = start_values(filtering, conv.weights, largest, stored_zero(tensor, grid))
+        added = corrections(filtering, conv.weights, largest, stored_zero(tensor, grid))
         channels = channel_vectors(geometry.out_channels, isa.lanes) * isa.lanes
-        start = np.pad(start, ((0, 0), (0, channels - start.shape[1])))
+        added = np.pad(added, ((0, 0), (0, channels - added.shape[1])))
         ordered = order_weights(conv.weights, tile.vectors, self.micro)
         together = _together(geometry, conv.weight_grid, tile, isa)
         in_registers = together is not None
@@ -93,15 +93,15 @@ class WinogradKernel:
             buffer = declare("source", source, tensors)
             epilogue.declare_reads()
             weights.declare()
-            start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
+            corrected = T.arg("corrections", T.buffer(added.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
             epilogue.fill_borders()
-            nest.emit(buffer, geometry.origin(source.layout), start_buffer, epilogue.store)
+            nest.emit(buffer, geometry.origin(source.layout), corrected, epilogue.store)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
-            constants=(*weights.constants, start, *epilogue.constants),
+            constants=(*weights.constants, added, *epilogue.constants),
             writes=epilogue.writes,
             scratch_bytes=weights.scratch_bytes + nest.scratch_bytes,
         )

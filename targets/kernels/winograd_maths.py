@@ -12,7 +12,7 @@ unsigned and the transformed weights signed bytes. So the sum over input channel
 result is the exact integer convolution [o]: few bits become speed on a processor that has no
 narrower arithmetic than bytes.
 
-The denominators are put where they widen no byte: in A, which works on 32-bit sums.
+The denominators are put into G, where the weights' bytes have room for them.
 """
 
 from __future__ import annotations
@@ -27,31 +27,30 @@ from mpqdeploy.targets.kernels.geometry import INT32_MAX
 TAPS = 3
 BYTE_SPAN = 255
 WEIGHT_LIMIT = 127
+FLOAT_LIMIT = 1 << 20  # integers x with |x| 2^-22 < 1/2: two roundings of a float32
 
 Matrix = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Filtering:
-    """F(m, 3) in one dimension: matrices `[n, n]`, `[n, 3]`, `[m, n]` with n = m + 2.
-
-    `shared`: the component that every output contains with the same factor, `factor`.
-    """
+    """F(m, 3) in one dimension: matrices `[n, n]`, `[n, 3]`, `[m, n]` with n = m + 2."""
 
     m: int
     inputs: Matrix  # B^T
-    weights: Matrix  # G, rows scaled to integers
-    outputs: Matrix  # q A^T, columns scaled back
+    weights: Matrix  # q G
+    outputs: Matrix  # A^T
     divisor: int  # q
-    shared: int
 
     @property
     def n(self) -> int:
         return self.m + TAPS - 1
 
     @property
-    def factor(self) -> int:
-        return int(self.outputs[0, self.shared]) ** 2
+    def shift(self) -> int | None:
+        """log2 of q^2, None where that is no power of two."""
+        square = self.divisor**2
+        return square.bit_length() - 1 if square & (square - 1) == 0 else None
 
     @property
     def input_span(self) -> int:
@@ -73,6 +72,11 @@ class Filtering:
         g = self.weights
         return np.asarray(np.einsum("ra,sb,oabi->rsoi", g, g, weights.astype(np.int64)), np.int64)
 
+    @staticmethod
+    def gather(components: Matrix, outputs: Matrix) -> Matrix:
+        """Components `[n, n, O]` as outputs `[m, m, O]`, by `outputs` or its magnitudes."""
+        return np.asarray(np.einsum("pr,qs,rso->pqo", outputs, outputs, components), np.int64)
+
 
 def _matrix(*rows: list[int]) -> Matrix:
     return np.array(rows, np.int64)
@@ -85,7 +89,6 @@ F2 = Filtering(
     weights=_matrix([2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]),
     outputs=_matrix([1, 1, 1, 0], [0, 1, -1, -1]),
     divisor=2,
-    shared=1,
 )
 # Interpolation points 0, 1, -1, 2, infinity.
 F3 = Filtering(
@@ -93,10 +96,9 @@ F3 = Filtering(
     inputs=_matrix(
         [2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0], [0, 2, -1, -2, 1]
     ),
-    weights=_matrix([1, 0, 0], [-1, -1, -1], [-1, 1, -1], [1, 2, 4], [0, 0, 1]),
-    outputs=_matrix([3, 3, 1, 1, 0], [0, 3, -1, 2, 0], [0, 3, 1, 4, 6]),
+    weights=_matrix([3, 0, 0], [-3, -3, -3], [-1, 1, -1], [1, 2, 4], [0, 0, 6]),
+    outputs=_matrix([1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]),
     divisor=6,
-    shared=1,
 )
 FILTERINGS = {filtering.m: filtering for filtering in (F2, F3)}
 
@@ -112,24 +114,29 @@ def fits(filtering: Filtering, largest: int, weights: NDArray[np.int32]) -> bool
     transformed = np.abs(filtering.transform(weights))
     if int(transformed.max(initial=0)) > WEIGHT_LIMIT:
         return False
-    # Twice the span: the sum itself, and the start value that takes the offsets back.
+    # Twice the span: the sum itself, and the correction that takes the offsets back.
     sums = 2 * BYTE_SPAN * transformed.sum(axis=3)
-    gain = np.abs(filtering.outputs)
-    outputs = np.einsum("pr,qs,rso->pqo", gain, gain, sums)
-    return int(outputs.max(initial=0)) <= INT32_MAX
+    results = largest * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3))
+    outputs = filtering.gather(sums, np.abs(filtering.outputs)) + filtering.divisor**2 * results
+    return _divides(filtering, results) and int(outputs.max(initial=0)) <= INT32_MAX
 
 
-def start_values(
+def _divides(filtering: Filtering, results: Matrix) -> bool:
+    """Whether dividing by q^2 is exact: by a shift always, in float32 up to `FLOAT_LIMIT`."""
+    # A result can be twice as large on its way, before the zero point is taken off.
+    return filtering.shift is not None or 2 * int(results.max(initial=0)) <= FLOAT_LIMIT
+
+
+def corrections(
     filtering: Filtering, weights: NDArray[np.int32], largest: int, zero: int
 ) -> NDArray[np.int32]:
-    """What the sums of every component start at, `[n * n, O]`.
+    """What to add to every output before dividing by q^2, `[m * m, O]`.
 
     It takes back the inputs' offsets, and subtracts `zero` (the stored value that stands for 0)
-    times the sum of the weights from every output, through the shared component.
+    times the sum of the weights.
     """
     transformed = filtering.transform(weights).sum(axis=3)
-    start = -filtering.offsets(largest)[:, :, None] * transformed
-    total = weights.astype(np.int64).reshape(weights.shape[0], -1).sum(axis=1)
-    per_output = zero * filtering.divisor**2 * total
-    start[filtering.shared, filtering.shared] -= per_output // filtering.factor
-    return np.asarray(start.reshape(filtering.n**2, -1), np.int32)
+    offsets = filtering.offsets(largest)[:, :, None] * transformed
+    total = weights.astype(np.int64).sum(axis=(1, 2, 3))
+    found = -filtering.gather(offsets, filtering.outputs) - zero * filtering.divisor**2 * total
+    return np.asarray(found.reshape(filtering.m**2, -1), np.int32)

@@ -108,8 +108,8 @@ class WinogradNest:
         sums = self._tile.tiles * self._tile.vectors * self._lanes * 4
         return self._components * (inputs + self._weight_stride + sums)
 
-    def emit(self, source: Any, origin: tuple[int, int], start: Any, store: Store) -> None:
-        """`source`: the bytes buffer; `origin`: see `Dense.origin`; `start`: `start_values`,
+    def emit(self, source: Any, origin: tuple[int, int], added: Any, store: Store) -> None:
+        """`source`: the bytes buffer; `origin`: see `Dense.origin`; `added`: the `corrections`,
         channels padded to whole vectors."""
         from tvm.script.ir_builder import tirx as T
 
@@ -120,8 +120,8 @@ class WinogradNest:
         weights = T.alloc_buffer(shape, "int8", scope="global")
         shape = (self._components, tile.tiles * tile.vectors, lanes)
         sums = T.alloc_buffer(shape, "int32", scope="global")
-        products = _Products(self, inputs, weights, sums, start)
-        outputs = _Outputs(self, sums, store)
+        products = _Products(self, inputs, weights, sums)
+        outputs = _Outputs(self, sums, added, store)
         self._weights.allocate()
         channel_tiles = channel_vectors(self._geometry.out_channels, lanes) // tile.vectors
         with T.serial(0, self._geometry.batch) as n, T.serial(0, tiling.chunks) as chunk:
@@ -132,7 +132,7 @@ class WinogradNest:
                 with T.serial(0, tiling.per_chunk) as b:
                     block = chunk * tiling.per_chunk + b
                     with self._when(block < tiling.blocks, tiling.blocks % tiling.per_chunk):
-                        products.emit(o, b)
+                        products.emit(b)
                         outputs.emit(o, n, block)
 
     @staticmethod
@@ -207,28 +207,27 @@ class WinogradNest:
 class _Products:
     """Phase 2: sums over input channels, one component of a block of tiles at a time."""
 
-    def __init__(
-        self, nest: WinogradNest, inputs: Any, weights: Any, sums: Any, start: Any
-    ) -> None:
+    def __init__(self, nest: WinogradNest, inputs: Any, weights: Any, sums: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
         self._nest = nest
-        self._inputs, self._weights, self._sums, self._start = inputs, weights, sums, start
+        self._inputs, self._weights, self._sums = inputs, weights, sums
         number = nest._tile.tiles * nest._tile.vectors
         self._accs = [
             T.alloc_buffer((nest._lanes,), "int32", scope="global") for _ in range(number)
         ]
 
-    def emit(self, o: Any, b: Any) -> None:
+    def emit(self, b: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
         nest = self._nest
         tile, lanes, codes = nest._tile, nest._lanes, nest._lanes * GROUP
         index = T.ramp(0, 1, lanes)
         with T.serial(0, nest._components) as k:
-            for number, acc in enumerate(self._accs):
-                channel = (o * tile.vectors + number % tile.vectors) * lanes
-                T.buffer_store(acc, self._start[k, T.ramp(channel, 1, lanes)], [index])
+            done = b * nest._components + k
+            nest._weights.prefetch(done, nest._tiling.per_chunk * nest._components)
+            for acc in self._accs:
+                T.buffer_store(acc, T.broadcast(T.int32(0), lanes), [index])
             with T.serial(0, nest._groups) as g:
                 for p in range(tile.tiles):
                     word = self._inputs[b, k, T.ramp(p * nest._channels + g * GROUP, 1, GROUP)]
@@ -250,11 +249,12 @@ class _Products:
 class _Outputs:
     """Phase 3: m x m accumulators of every tile of a block, handed to the epilogue."""
 
-    def __init__(self, nest: WinogradNest, sums: Any, store: Store) -> None:
+    def __init__(self, nest: WinogradNest, sums: Any, added: Any, store: Store) -> None:
         from tvm.script.ir_builder import tirx as T
 
         self._nest = nest
         self._sums = sums
+        self._added = added
         self._store = store
         m = nest._filtering.m
         self._pixels = T.alloc_buffer((m * m, nest._lanes), "int32", scope="global")
@@ -272,10 +272,10 @@ class _Outputs:
                 left = T.floormod(number, tiling.across) * nest._filtering.m
                 for vector in range(tile.vectors):
                     channel = (o * tile.vectors + vector) * nest._lanes
-                    self._pixels_of(p * tile.vectors + vector)
+                    self._pixels_of(p * tile.vectors + vector, channel)
                     self._flush(n, top, left, channel)
 
-    def _pixels_of(self, number: Any) -> None:
+    def _pixels_of(self, number: Any, channel: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
         filtering, lanes = self._nest._filtering, self._nest._lanes
@@ -287,7 +287,8 @@ class _Outputs:
         found = _both_ways(filtering.outputs, sums, f"int32x{lanes}")
         for pixel in range(filtering.m**2):
             value = found[pixel // filtering.m][pixel % filtering.m]
-            value = _divided(value, filtering.divisor**2, lanes)
+            value = value + self._added[pixel, T.ramp(channel, 1, lanes)]
+            value = _divided(value, filtering, lanes)
             T.buffer_store(self._pixels, value, [pixel, index])
 
     def _flush(self, n: Any, top: Any, left: Any, channel: Any) -> None:
@@ -353,11 +354,14 @@ def _zero(dtype: str) -> Any:
     return T.broadcast(getattr(T, base)(0), int(lanes))
 
 
-def _divided(value: Any, divisor: int, lanes: int) -> Any:
-    """`value`, a multiple of `divisor`, divided by it."""
+def _divided(value: Any, filtering: Filtering, lanes: int) -> Any:
+    """`value`, a multiple of q^2, divided by that."""
     from tvm.script.ir_builder import tirx as T
 
-    shift = (divisor & -divisor).bit_length() - 1
-    value = T.shift_right(value, T.broadcast(T.int32(shift), lanes))
-    odd = divisor >> shift
-    return value if odd == 1 else T.truncdiv(value, T.broadcast(T.int32(odd), lanes))
+    if filtering.shift is not None:
+        return T.shift_right(value, T.broadcast(T.int32(filtering.shift), lanes))
+    # Off by less than half before rounding, as `fits` has made sure: four instructions, where an
+    # integer division by a constant takes twice as many.
+    inverse = T.broadcast(T.float32(1 / filtering.divisor**2), lanes)
+    quotient = T.nearbyint(T.cast(value, f"float32x{lanes}") * inverse)
+    return T.cast(quotient, f"int32x{lanes}")
