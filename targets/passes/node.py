@@ -63,9 +63,12 @@ class Node:
             raise self.error(f"its attribute {name} is no list of numbers")
         return tuple(float(value) for value in values)
 
-    def pair(self, name: str, default: Sequence[int]) -> tuple[int, int]:
-        """An attribute with one value per spatial axis; a `ModelError` unless there are two."""
+    def pair(self, name: str, default: Sequence[int], rank: int = 4) -> tuple[int, int]:
+        """An attribute with one value per spatial axis of an input of `rank` axes; of rank 3, which
+        is an image of one row, 1 and that value. A `ModelError` for another number of values."""
         values = self.integers(name, default)
-        if len(values) != 2:
+        if rank == 3 and len(values) == 1:
+            return 1, values[0]
+        if len(values) != 2 or (rank == 3 and self.has(name)):
             raise self.error(f"{name} has {len(values)} values; only 2-D images are supported")
         return values[0], values[1]

@@ -53,8 +53,9 @@ def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
         _rename_domains(proto)
         _check_nodes(proto, where)
         _fix_inputs(proto, where, batch)
-        onnx.checker.check_model(proto)
-        model = _clean(ModelWrapper(proto))
+        model = _apply(ModelWrapper(proto), SortGraph())  # files of some exporters are not sorted
+        onnx.checker.check_model(model.model)
+        model = _clean(model)
     except ModelError:
         raise
     # protobuf, onnx, qonnx and onnxruntime, which fold constants and infer shapes, meet a graph
@@ -214,7 +215,7 @@ def _fix_inputs(proto: ModelProto, where: str, batch: int) -> None:
 def _clean(model: ModelWrapper) -> ModelWrapper:
     _constants_to_initializers(model)
     _forget_shapes(model)
-    model = _apply(model, SortGraph(), InferShapes())
+    model = _apply(model, InferShapes())
     _check_shapes(model, least=0)  # what is not known yet is 0
     model = _fold(model)
     while _fold_shapes(model):

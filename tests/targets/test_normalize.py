@@ -162,3 +162,29 @@ def test_kernel_larger_than_its_image() -> None:
     x = builder.conv(builder.quant("x", 8), 4, 5, pads=(0, 0, 0, 0))
     with pytest.raises(ModelError):
         normalize(builder.model(x))
+
+
+def test_nodes_in_any_order() -> None:
+    model = graphs.residual()
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[::-1])
+    sorted_again = list(normalize(model).graph.node)
+    position = {name: index for index, node in enumerate(sorted_again) for name in node.output}
+    for index, node in enumerate(sorted_again):
+        assert all(position.get(name, -1) < index for name in node.input)
+
+
+def test_a_cycle_is_refused() -> None:
+    model = graphs.conv_chain()
+    model.graph.node[2].input[0] = model.graph.node[-1].output[0]
+    with pytest.raises(ModelError, match="not a valid model"):
+        normalize(model)
+
+
+@pytest.mark.parametrize("opset", [6, 99])
+def test_opsets_beyond_the_known_are_refused(opset: int) -> None:
+    model = graphs.conv_chain()
+    model.opset_import[0].version = opset
+    with pytest.raises(ModelError, match=rf"of opset {opset}\..*7 to"):
+        normalize(model)

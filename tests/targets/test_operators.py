@@ -22,7 +22,7 @@ COMPILED = {  # one of each kind of machine code
     "sigmoid", "tanh", "exp", "sqrt", "elu", "softmax", "log_softmax", "concat_same_scale",
     "concat_other_scale", "concat_rows", "resize_3_2", "depth_to_space_crd", "slice_backwards",
     "channel_shuffle", "pad_then_add", "average_without_padding", "average_of_floats",
-    "max_of_floats", "excitation", "float_weights",
+    "max_of_floats", "concat_floats", "one_row", "split", "excitation", "float_weights",
 }  # fmt: skip
 
 

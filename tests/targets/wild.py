@@ -95,6 +95,26 @@ def resize_to_sizes(builder: GraphBuilder, x: str) -> str:
     return builder.node("Resize", [x, "", "", sizes], 6, mode="nearest")
 
 
+def split(builder: GraphBuilder, x: str) -> str:
+    """Unequal parts of the channels, joined the other way round."""
+    first = builder.node("Split", [x, builder.constant([2, 4], np.int64)], 2, axis=1)
+    second = f"{first}_second"
+    builder.nodes[-1].output.append(second)
+    return builder.node("Concat", [second, first], 6, axis=1)
+
+
+def one_row(builder: GraphBuilder, x: str) -> str:
+    """A 1-D convolution and pools of rows, as in networks on signals."""
+    y = builder.node("Reshape", [x, builder.constant([0, 6, 48], np.int64)])
+    weights = builder.weights((8, 3, 5), 4)
+    y = builder.node("Conv", [y, weights], 8, strides=[2], pads=[1, 3], dilations=[2], group=2)
+    y = builder.quant(builder.relu(y), 4)
+    y = builder.node("MaxPool", [y], kernel_shape=[3], strides=[2], pads=[1, 1])
+    y = builder.node("AveragePool", [y], kernel_shape=[2], strides=[2], pads=[0, 1])
+    y = builder.quant(builder.node("Sigmoid", [y]), 4)
+    return builder.node("Unsqueeze", [y, builder.constant([2], np.int64)], 8)
+
+
 SLICE_CHANNELS = ([1, 1], [5, 6], [1, 2], [2, 1])  # starts, ends, axes, steps
 WILD: dict[str, Build] = {
     "sigmoid": node("Sigmoid"),
@@ -141,6 +161,8 @@ WILD: dict[str, Build] = {
         node("DepthToSpace", channels=6, blocksize=2, mode="CRD"),
     ),
     "slice_channels": node("Slice", *SLICE_CHANNELS, channels=2),
+    "split": split,
+    "one_row": one_row,
     "slice_backwards": node("Slice", [-1], [-(2**31)], [3], [-1]),
     "transpose": chain(node("Transpose", perm=[0, 1, 3, 2])),
     "channel_shuffle": shuffle,

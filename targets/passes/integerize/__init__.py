@@ -82,7 +82,7 @@ def _visit(context: Context, node: Node) -> None:
     handler = HANDLERS.get(node.op)
     if handler is None:
         raise unsupported(node)
-    if len(node.proto.output) > 1:
+    if len(node.proto.output) > 1 and node.op not in shapes.OF_MANY_OUTPUTS:
         raise node.error("only its first output is supported")
     try:
         context.values[node.output] = handler(context, node)

@@ -253,6 +253,12 @@ def logical_shape(shape: tuple[int, ...]) -> Shape4:
     return batch, 1, int(np.prod(shape[2:], dtype=int)), channels
 
 
+def onnx_shape_of(shape: Shape4, rank: int) -> tuple[int, ...]:
+    """[N, H, W, C] as ONNX has it: NCHW, NCL of one row, or NC of one pixel."""
+    batch, height, width, channels = shape
+    return (batch, channels, height, width) if rank == 4 else (batch, channels, width)[:rank]
+
+
 def rebuild(link: Expr, x: Expr) -> Expr:
     """The affine or clip `link` over another operand, simplified again."""
     if isinstance(link, Affine):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.passes.integerize.builder import Coded, Value
+from mpqdeploy.targets.passes.integerize.builder import Coded, Value, onnx_shape_of
 from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, input_code, largest, why_no_code
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import Doubles, affine
@@ -49,11 +49,14 @@ class Weights:
 def conv(context: Context, node: Node) -> Value:
     value = context.image(node, padded=True)
     weights = weights_of(context, node)
-    if weights.values.ndim != 4 or len(value.shape) != 4:
+    rank = len(value.shape)
+    if weights.values.ndim != rank or rank not in (3, 4):
         raise node.error(
             f"its input has shape {list(value.shape)}, its weights {list(weights.values.shape)}",
-            hint="Only 2-D convolutions are supported.",
+            hint="Only 1-D and 2-D convolutions are supported.",
         )
+    if rank == 3:
+        weights = weights.moved(lambda array: array[:, :, None])
     groups = node.integer("group", 1)
     out, inner, height, width = weights.values.shape
     if groups < 1 or value.channels != inner * groups or out % groups:
@@ -61,7 +64,7 @@ def conv(context: Context, node: Node) -> Value:
             f"weights {list(weights.values.shape)} in {groups} groups do not fit "
             f"{value.channels} input channels"
         )
-    if node.integers("kernel_shape", (height, width)) != (height, width):
+    if node.pair("kernel_shape", (height, width), rank) != (height, width):
         raise node.error(f"its kernel_shape is not that of its weights, {[height, width]}")
     where = window(node, value, (height, width))
     bias = one_each(node, context.array(node, 2), out)
@@ -197,7 +200,7 @@ def convolution(
     group.add_sources(context.sources(node))
     if why:
         context.fall_back(node, group, why)
-    onnx_shape = (shape[0], out) if flat else (shape[0], out, *where.output)
+    onnx_shape = onnx_shape_of(shape, 2 if flat else len(value.shape))
     reason = f"'{node.name}' is not followed by a quantizer"
     expr = affine(Acc(), scale, offset)
     return Value(name=node.output, shape=onnx_shape, group=group, expr=expr, reason=reason)

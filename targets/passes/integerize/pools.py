@@ -6,7 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from mpqdeploy.targets.passes.integerize.builder import Coded, Group, Value, coded_value
+from mpqdeploy.targets.passes.integerize.builder import (
+    Coded,
+    Group,
+    Value,
+    coded_value,
+    onnx_shape_of,
+)
 from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, largest, why_no_code
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import affine
@@ -18,15 +24,20 @@ PoolKind = Literal["max", "sum", "mean"]
 
 
 def max_pool(context: Context, node: Node) -> Value:
-    if node.pair("dilations", (1, 1)) != (1, 1) or len(node.proto.output) > 1:
-        raise node.error("dilations and the output of indices are not supported")
     value = context.image(node, padded=True)
-    where = window(node, value, node.pair("kernel_shape", ()))
+    where = _window(node, value)
     if any(value.padding) and not _zero_is_least(value, where):
         value = context.image(node)  # else a padded zero would not win over negative values
         where = window(node, value, where.kernel)
     _check_windows(node, value, where)
     return _max(context, node, value, where)
+
+
+def _window(node: Node, value: Value) -> Window:
+    where = window(node, value, node.pair("kernel_shape", (), len(value.shape)))
+    if where.dilation != (1, 1):
+        raise node.error("dilations are not supported")
+    return where
 
 
 def _check_windows(node: Node, value: Value, where: Window) -> None:
@@ -56,7 +67,13 @@ def _max(context: Context, node: Node, value: Value, where: Window) -> Value:
     group, coded = _pool(context, node, value, where, "max")
     if coded is None:
         reason = f"'{node.name}' is the maximum of floats"
-        return Value(name=node.output, shape=_nchw(group), group=group, expr=Acc(), reason=reason)
+        return Value(
+            name=node.output,
+            shape=onnx_shape_of(group.shape, len(value.shape)),
+            group=group,
+            expr=Acc(),
+            reason=reason,
+        )
     best = Coded(
         name=node.output,
         expr=Acc(),
@@ -64,14 +81,12 @@ def _max(context: Context, node: Node, value: Value, where: Window) -> Value:
         scale=coded.scale,
         zero_point=coded.zero_point,
     )
-    return coded_value(node.output, _nchw(group), group, best)
+    return coded_value(node.output, onnx_shape_of(group.shape, len(value.shape)), group, best)
 
 
 def average_pool(context: Context, node: Node) -> Value:
     value = context.image(node, padded=True)
-    where = window(node, value, node.pair("kernel_shape", ()))
-    if node.pair("dilations", (1, 1)) != (1, 1):
-        raise node.error("dilations are not supported")
+    where = _window(node, value)
     own = tuple(whole - pad for whole, pad in zip(where.padding, value.padding, strict=True))
     if node.integer("ceil_mode", 0) and any(own) and node.integer("count_include_pad", 0):
         raise node.error("ceil_mode that counts padding is not supported")
@@ -92,7 +107,8 @@ def reduce_mean(context: Context, node: Node) -> Value:
     """The mean over height and width."""
     value = context.image(node)
     chosen = node.integers("axes", ()) or context.integers(node, 1, ())
-    if len(value.shape) != 4 or sorted(axis % 4 for axis in chosen) != [2, 3]:
+    rank = len(value.shape)
+    if rank not in (3, 4) or sorted(axis % rank for axis in chosen) != list(range(2, rank)):
         raise node.error(f"it reduces axes {list(chosen)}; only height and width are supported")
     result = _average(context, node, value, _everything(node, value))
     if node.integer("keepdims", 1):
@@ -101,8 +117,8 @@ def reduce_mean(context: Context, node: Node) -> Value:
 
 
 def _everything(node: Node, value: Value) -> Window:
-    if len(value.shape) != 4:
-        raise node.error(f"its input has shape {list(value.shape)}, not [N, C, H, W]")
+    if len(value.shape) not in (3, 4):
+        raise node.error(f"its input has shape {list(value.shape)}, not [N, C, H, W] or [N, C, L]")
     size = (value.group.shape[1], value.group.shape[2])
     return Window(kernel=size, stride=(1, 1), dilation=(1, 1), padding=(0, 0, 0, 0), output=(1, 1))
 
@@ -119,7 +135,7 @@ def _average(
     scale = coded.scale if coded else np.ones(1)
     return Value(
         name=node.output,
-        shape=_nchw(group),
+        shape=onnx_shape_of(group.shape, len(value.shape)),
         group=group,
         expr=affine(Acc(), scale / area if kind == "sum" else scale),
         reason=f"'{node.name}' averages codes without quantizing the mean",
@@ -151,11 +167,6 @@ def _pool(
     if coded is None:
         context.fall_back(node, group, why)
     return group, coded
-
-
-def _nchw(group: Group) -> tuple[int, ...]:
-    batch, height, width, channels = group.shape
-    return (batch, channels, height, width)
 
 
 HANDLERS: dict[str, Handler] = {

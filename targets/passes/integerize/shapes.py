@@ -9,11 +9,12 @@ import numpy as np
 
 from mpqdeploy.targets.passes.integerize.builder import Value, logical_shape
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
-from mpqdeploy.targets.passes.integerize.moves import AXES
+from mpqdeploy.targets.passes.integerize.moves import AXES, seen
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.views import Axis, Reindex, Resample
 
 FLOAT32 = 1  # TensorProto.FLOAT
+OF_MANY_OUTPUTS = ("Split",)
 
 
 def identity(context: Context, node: Node) -> Value:
@@ -142,6 +143,33 @@ def slice_node(context: Context, node: Node) -> Value:
     return context.seen(node, value, view, tuple(shape))
 
 
+def split(context: Context, node: Node) -> Value:
+    """One slice after the other; the first is returned, all are made known."""
+    value = context.image(node)
+    rank, names = len(value.shape), node.proto.output
+    axis = axis_of(node, node.integer("axis", 0), rank)
+    shapes = [tuple(context.model.get_tensor_shape(name) or ()) for name in names]
+    sizes = [shape[axis] if len(shape) == rank else 0 for shape in shapes]
+    if axis == 0 or rank not in AXES or min(sizes) < 1 or sum(sizes) > value.shape[axis]:
+        raise node.error(f"it splits axis {axis} of shape {list(value.shape)} into {sizes}")
+    start = 0
+    for name, shape, size in zip(names, shapes, sizes, strict=True):
+        axes = [Axis(), Axis(), Axis()]
+        axes[AXES[rank][axis - 1]] = Axis(offset=start)
+        view = Resample(
+            shape=logical_shape(shape)[1:],
+            source=value.group.shape[1:],
+            rows=axes[0],
+            columns=axes[1],
+            channels=axes[2],
+        )
+        part = seen(context.builder, value, view, name, shape)
+        part.group.add_sources(context.sources(node))
+        context.values[name] = part
+        start += size
+    return context.values[node.output]
+
+
 def _slice_parameters(context: Context, node: Node, rank: int) -> list[tuple[int, int, int, int]]:
     """(start, end, axis, step), one per axis that is named."""
     if node.has("starts"):  # before opset 10
@@ -224,6 +252,7 @@ HANDLERS: dict[str, Handler] = {
     "Reshape": reshape,
     "Slice": slice_node,
     "SpaceToDepth": space_to_depth,
+    "Split": split,
     "Squeeze": reshape,
     "Transpose": transpose,
     "Unsqueeze": reshape,

@@ -27,9 +27,10 @@ def window(node: Node, value: Value, kernel: Pair) -> Window:
     Raises:
         ModelError: not a 2-D image, unknown auto_pad, or a kernel larger than its image.
     """
-    if len(value.shape) != 4:
-        raise node.error(f"its input has shape {list(value.shape)}, not [N, C, H, W]")
-    stride, dilation = node.pair("strides", (1, 1)), node.pair("dilations", (1, 1))
+    rank = len(value.shape)
+    if rank not in (3, 4):
+        raise node.error(f"its input has shape {list(value.shape)}, not [N, C, H, W] or [N, C, L]")
+    stride, dilation = (node.pair(name, (1, 1), rank) for name in ("strides", "dilations"))
     if min(*stride, *dilation, *kernel) < 1:
         raise node.error(
             f"its kernel is {list(kernel)}, its strides {list(stride)}, dilations {list(dilation)}"
@@ -38,7 +39,7 @@ def window(node: Node, value: Value, kernel: Pair) -> Window:
     top, left, bottom, right = value.padding
     widened = (size[0] + top + bottom, size[1] + left + right)
     spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    own = _padding(node, widened, stride, spans)
+    own = _padding(node, widened, stride, spans, rank)
     rows = widened[0] + own[0] + own[2] - spans[0]
     columns = widened[1] + own[1] + own[3] - spans[1]
     if rows < 0 or columns < 0:
@@ -58,12 +59,14 @@ def window(node: Node, value: Value, kernel: Pair) -> Window:
     return Window(kernel=kernel, stride=stride, dilation=dilation, padding=padding, output=output)
 
 
-def _padding(node: Node, size: Pair, stride: Pair, spans: tuple[int, ...]) -> Padding:
+def _padding(node: Node, size: Pair, stride: Pair, spans: tuple[int, ...], rank: int) -> Padding:
     mode = node.text("auto_pad", "NOTSET")
     if mode == "VALID":
         return (0, 0, 0, 0)
     if mode == "NOTSET":
         pads = node.integers("pads", (0, 0, 0, 0))
+        if rank == 3 and len(pads) == 2:
+            pads = (0, pads[0], 0, pads[1])
         if len(pads) != 4 or min(pads) < 0:
             raise node.error(f"pads {list(pads)} are not four sizes of 0 or more")
         return (pads[0], pads[1], pads[2], pads[3])
