@@ -128,6 +128,8 @@ def compile_(
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     target: Annotated[str, typer.Option(help="Machine to compile for.")] = "host",
     batch: Annotated[int, typer.Option(min=1, help="Size of a batch the file leaves open.")] = 1,
+    tune: Annotated[bool, typer.Option("--tune", help="Time every layer's kernels first.")] = False,
+    store: Annotated[str | None, typer.Option(help="URL of the record store.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever DIR holds.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -136,7 +138,7 @@ def compile_(
     from mpqdeploy.verbs.compile import compile_model
 
     ui = Ui(as_json=as_json, quiet=quiet)
-    compile_model(model, target, out, ui, force=force, batch=batch)
+    compile_model(model, target, out, ui, force=force, batch=batch, tuning=tune, store=store)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,16 @@ def compile_qonnx(
     *,
     measured: Measured | None = None,
     batch: int = 1,
+    before_select: Callable[[Program], object] | None = None,
 ) -> Compiled:
     """Compile the QONNX file `source` to the shared library `library`.
 
     `batch` is the size of a batch that the file leaves open.
     `measured` looks a layer's fastest measured kernel up (see `targets.profile`); without it every
-    layer takes its kernel's default schedule. Raises `ModelError` for a file or a node that cannot
-    be compiled, `TargetError` where no linker is found. Nothing is written unless all of it worked.
+    layer takes its kernel's default schedule. `before_select` is called with the program: to tune
+    it, for instance (`targets.tune`), so that `measured` finds what that stored. Raises
+    `ModelError` for a file or a node that cannot be compiled, `TargetError` where no linker is
+    found. Nothing is written unless all of it worked.
     """
     from mpqdeploy.targets.kernels import KERNELS
 
@@ -84,6 +87,9 @@ def compile_qonnx(
     clock.lap("normalize")
     program = integerize(model)
     clock.lap("integerize")
+    if before_select is not None:
+        before_select(program)
+        clock.lap("tune")
     choices = select(program, target.isa, KERNELS, measured)
     clock.lap("select")
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})

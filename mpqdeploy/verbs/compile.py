@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from mpqdeploy.core import ModelError, Policy, Precision
@@ -12,26 +13,36 @@ from mpqdeploy.export.manifest import Manifest, TensorInfo
 from mpqdeploy.export.standard import to_standard_onnx
 from mpqdeploy.provenance import measurements, requirements, versions
 from mpqdeploy.targets.compile import Compiled, CompileReport, compile_qonnx
-from mpqdeploy.targets.program import Port
+from mpqdeploy.targets.program import Port, Program
 from mpqdeploy.targets.records import RecordStore
-from mpqdeploy.targets.target import load_target
+from mpqdeploy.targets.target import Target, load_target
+from mpqdeploy.targets.tune import tune
 from mpqdeploy.ui import Ui
 
 _LAYOUTS = {4: "NCHW", 2: "NC"}
 
 
 def compile_model(
-    model: Path, target: str, out: Path, ui: Ui, *, force: bool = False, batch: int = 1
+    model: Path,
+    target: str,
+    out: Path,
+    ui: Ui,
+    *,
+    force: bool = False,
+    batch: int = 1,
+    tuning: bool = False,
+    store: str | None = None,
 ) -> None:
     """Compile `model` for a target by name, and write the bundle `out` whole or not at all.
 
-    `batch` is the size of a batch that the file leaves open. Layers that were profiled on this
-    machine take their fastest measured kernel. Raises
-    `ModelError` naming the file and the node, `TargetError`, and `BundleError` where `out` is a
-    folder of something else, unless `force`.
+    `batch` is the size of a batch that the file leaves open. Layers that were measured on this
+    machine, in the record store at the URL `store`, take their fastest kernel; with `tuning` every
+    layer is measured first. Raises `ModelError` naming the file and the node, `TargetError`,
+    `StoreError`, and `BundleError` where `out` is a folder of something else, unless `force`.
     """
     check_replaceable(out, force=force)
     machine = load_target(target)
+    records = RecordStore(store)
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as name:
         scratch = Path(name)
         with ui.step(f"compiling {model.name} for {target}"):
@@ -39,8 +50,9 @@ def compile_model(
                 model,
                 machine,
                 scratch / "model.so",
-                measured=measurements(machine, RecordStore()),
+                measured=measurements(machine, records),
                 batch=batch,
+                before_select=_tuner(machine, records, ui) if tuning else None,
             )
             standard = _standard(model, scratch / "model.onnx", ui)
         report = compiled.report
@@ -65,6 +77,20 @@ def compile_model(
         )
     ui.result({"bundle": str(out), "files": dict(shipped.files), **report.to_json()})
     _show(report, out, ui)
+
+
+def _tuner(target: Target, store: RecordStore, ui: Ui) -> Callable[[Program], None]:
+    def run(program: Program) -> None:
+        with ui.task("timing kernels", 1) as task:
+
+            def progress(done: int, total: int, what: str) -> None:
+                task.resize(total)
+                task.reach(done, what)
+
+            found = tune(program, target, store, progress=progress)
+        ui.note(f"  {found.timed} of {found.candidates} candidates timed, the others known")
+
+    return run
 
 
 def _standard(model: Path, path: Path, ui: Ui) -> Path | None:

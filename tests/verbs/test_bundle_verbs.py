@@ -6,13 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 from mpqdeploy import cli
+from mpqdeploy.core import ModelError
 from mpqdeploy.export.bundle import verify_bundle
-from tests.targets import graphs
+from mpqdeploy.loading import load
+from tests.targets import graphs, wild
 
 
 def run(*arguments: str) -> int:
@@ -113,3 +116,58 @@ def test_a_tampered_bundle_is_refused(
     for arguments in (["measure", str(copy)], ["verify", str(model), str(copy)]):
         assert run(*arguments, "-q") == 2
         assert "model.so differs from what was shipped" in capsys.readouterr().err
+
+
+def test_compile_can_tune_first(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = f"sqlite:///{tmp_path / 'latency.sqlite'}"
+    arguments = ("--tune", "--store", store, "--json")
+    assert run("compile", str(model), "--out", str(tmp_path / "tuned"), *arguments) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    layers = [step for step in steps if step["precision"]]
+    assert layers
+    assert all(step["measured"] for step in layers)
+
+
+def test_compile_with_a_store_that_is_none_is_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compile", str(model), "--out", str(tmp_path / "b"), "--store", "nonsense") == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_file_in_the_wild(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nodes on floats are named; a batch that the file leaves open is what --batch says."""
+    network = wild.network(wild.WILD["softmax"], batch=1)
+    network.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.save(network, tmp_path / "wild.onnx")
+    out = tmp_path / "bundle"
+    assert run("compile", str(tmp_path / "wild.onnx"), "--out", str(out), "--batch", "2") == 0
+    assert "not on integers: Softmax 'Softmax_6' in float32" in capsys.readouterr().out
+    manifest = verify_bundle(out)
+    assert manifest.inputs[0].shape[0] == 2
+    notes = [note for step in manifest.compilation["steps"] for note in step["fallback"]]
+    assert len(notes) == 1
+    model = load(out)
+    x = np.random.default_rng(0).normal(size=(3, 3, 6, 8)).astype(np.float32)
+    assert model(x).shape == (3, 5, 6, 8)
+    assert run("verify", str(tmp_path / "wild.onnx"), str(out), "--samples", "2", "-q") == 0
+
+
+def test_a_bundle_without_standard_onnx(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library does not depend on what standard ONNX can say."""
+
+    def refuse(*_: object) -> None:
+        raise ModelError("node 'odd' is beyond standard ONNX.")
+
+    monkeypatch.setattr("mpqdeploy.verbs.compile.to_standard_onnx", refuse)
+    onnx.save(graphs.mlp(3), tmp_path / "net.onnx")
+    out = tmp_path / "bundle"
+    assert run("compile", str(tmp_path / "net.onnx"), "--out", str(out)) == 0
+    assert "no model.onnx: node 'odd' is beyond" in capsys.readouterr().err
+    assert "model.onnx" not in verify_bundle(out).files
+    assert run("verify", str(tmp_path / "net.onnx"), str(out), "--samples", "2", "-q") == 0

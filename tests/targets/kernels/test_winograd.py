@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.geometry import dense
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS, WinogradKernel
-from mpqdeploy.targets.kernels.winograd_maths import F2, F3, Filtering, corrections, fits
-from mpqdeploy.targets.kernels.winograd_nest import Tiling
+from mpqdeploy.targets.kernels.winograd.filtering import F2, F3, Filtering, corrections, fits
+from mpqdeploy.targets.kernels.winograd.plan import Plan, WinogradTile
 from mpqdeploy.targets.layout import Layout
 from tests.targets.kernels.convolutions import Case, check, convolution, runs_here
 from tests.targets.kernels.strategies import convolutions
@@ -90,15 +91,16 @@ def test_extreme_codes_do_not_saturate(kernel: WinogradKernel, acts: str, weight
 @each_level
 def test_an_image_of_several_chunks(kernel: WinogradKernel) -> None:
     case = convolution(image=(1, 50, 51, 48), out=16, acts="u4", weights="s4")
-    assert check_chunks(case, kernel) > 1
+    assert plan_of(case, kernel).chunks > 1
     check(case, kernel, kernel.micro.isa)
 
 
-def check_chunks(case: Case, kernel: WinogradKernel) -> int:
-    from mpqdeploy.targets.kernels.geometry import dense
-
-    schedule = kernel.schedules(case.step, case.tensors, kernel.micro.isa)[0]
-    return Tiling.of(dense(case.step, case.tensors), F2, schedule["tiles"]).chunks
+def plan_of(case: Case, kernel: WinogradKernel) -> Plan:
+    isa = kernel.micro.isa
+    schedule = kernel.schedules(case.step, case.tensors, isa)[0]
+    tile = WinogradTile(tiles=schedule["tiles"], vectors=schedule["vectors"])
+    geometry = dense(case.step, case.tensors)
+    return Plan(geometry=geometry, filtering=F2, tile=tile, lanes=isa.lanes)
 
 
 @each_level

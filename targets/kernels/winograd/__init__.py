@@ -1,7 +1,7 @@
 """`WinogradKernel`: 3 x 3 convolutions of narrow codes by minimal filtering, exact in integers.
 
 Up to 6-bit activations and 4-bit weights take 2.25 times fewer 8-bit dot products than the direct
-convolution, up to 3-bit activations and 2-bit weights 3.24 times fewer (`winograd_maths`). Weights
+convolution, up to 3-bit activations and 2-bit weights 3.24 times fewer (`filtering`). Weights
 are stored at their own width and transformed where they are restored.
 """
 
@@ -18,14 +18,15 @@ from mpqdeploy.targets.kernels.dot_inner import GROUP, Micro, order_weights
 from mpqdeploy.targets.kernels.geometry import Dense, dense, dense_operand, stored_zero
 from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
-from mpqdeploy.targets.kernels.winograd_maths import (
+from mpqdeploy.targets.kernels.winograd.filtering import (
     FILTERINGS,
     TAPS,
     Filtering,
     corrections,
     fits,
 )
-from mpqdeploy.targets.kernels.winograd_nest import WinogradNest, WinogradTile
+from mpqdeploy.targets.kernels.winograd.nest import Arguments, emit_nest
+from mpqdeploy.targets.kernels.winograd.plan import Plan, WinogradTile
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
 from mpqdeploy.targets.program import Grid, Step
 
@@ -85,8 +86,7 @@ class WinogradKernel:
         together = _together(geometry, conv.weight_grid, tile, isa)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
-        offsets = filtering.offsets(largest)
-        nest = WinogradNest(geometry, filtering, tile, self.micro, weights, offsets, together)
+        plan = Plan(geometry=geometry, filtering=filtering, tile=tile, lanes=isa.lanes)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -97,13 +97,20 @@ class WinogradKernel:
             epilogue.declare_constants()
             epilogue.declare_writes()
             epilogue.fill_borders()
-            nest.emit(buffer, geometry.origin(source.layout), corrected, epilogue.store)
+            arguments = Arguments(
+                source=buffer,
+                origin=geometry.origin(source.layout),
+                added=corrected,
+                offsets=filtering.offsets(largest),
+                weights=weights,
+            )
+            emit_nest(plan, self.micro, arguments, together, epilogue.store)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
             constants=(*weights.constants, added, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=weights.scratch_bytes + nest.scratch_bytes,
+            scratch_bytes=weights.scratch_bytes + plan.scratch_bytes,
         )
 
     def _filterings(self, step: Step, tensors: Tensors) -> tuple[Filtering, ...]:

@@ -1,0 +1,107 @@
+"""How a minimal-filtering convolution is cut up, and how large its scratch buffers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpqdeploy.targets.kernels.dot_inner import GROUP
+from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.winograd.filtering import Filtering
+from mpqdeploy.targets.layout import stored_channels
+
+CHUNK_BYTES = 400_000  # of transformed inputs: with the weights' tile, within a 1 MiB cache
+LINE = 64  # bytes of a cache line
+ACC_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinogradTile:
+    """Accumulators in registers: `tiles` tiles of the image by `vectors` of output channels."""
+
+    tiles: int
+    vectors: int
+
+    @property
+    def registers(self) -> int:
+        return self.tiles * self.vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Images are cut into tiles of m x m outputs, `tile.tiles` of them a block, blocks into chunks.
+
+    One chunk's transformed inputs stay in the second-level cache while all weights pass.
+    """
+
+    geometry: Dense
+    filtering: Filtering
+    tile: WinogradTile
+    lanes: int
+
+    @property
+    def components(self) -> int:
+        return self.filtering.n**2
+
+    @property
+    def across(self) -> int:
+        """Tiles side by side."""
+        return -(-self.geometry.out_width // self.filtering.m)
+
+    @property
+    def tiles(self) -> int:
+        return self.across * -(-self.geometry.out_height // self.filtering.m)
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.tiles // self.tile.tiles)
+
+    @property
+    def chunks(self) -> int:
+        block_bytes = self.components * self.tile.tiles * self.channels
+        return -(-self.blocks // max(CHUNK_BYTES // block_bytes, 1))
+
+    @property
+    def blocks_per_chunk(self) -> int:
+        return -(-self.blocks // self.chunks)
+
+    @property
+    def channels(self) -> int:
+        """Input channels as they are stored."""
+        return stored_channels(self.geometry.in_channels)
+
+    @property
+    def groups(self) -> int:
+        """Groups of input channels that one dot product takes."""
+        return -(-self.geometry.in_channels // GROUP)
+
+    @property
+    def codes(self) -> int:
+        """Weights of one vector of output channels and one group of input channels."""
+        return self.lanes * GROUP
+
+    @property
+    def weight_vectors(self) -> int:
+        """Vectors of `codes` weights per tap, and per component, of an output-channel tile."""
+        return self.groups * self.tile.vectors
+
+    @property
+    def input_stride(self) -> int:
+        """Bytes from one component of a block's inputs to the next."""
+        return _unaliased(self.tile.tiles * self.channels)
+
+    @property
+    def weight_stride(self) -> int:
+        """Bytes from one component of a tile's weights to the next."""
+        return _unaliased(self.weight_vectors * self.codes)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Of transformed inputs, transformed weights, and sums before the output transform."""
+        inputs = self.blocks_per_chunk * self.input_stride
+        sums = self.tile.registers * self.lanes * ACC_BYTES
+        return self.components * (inputs + self.weight_stride + sums)
+
+
+def _unaliased(size: int) -> int:
+    """`size`, made such that as many streams as there are components share no cache set."""
+    return size + LINE if size % (8 * LINE) == 0 else size
