@@ -63,8 +63,9 @@ class Library:
         filled up, which costs time and nothing else, since samples do not see each other.
         Raises `ModelError` naming a port that is missing, unknown or of another shape.
         """
-        parts = [self._run(part) for part in self._batches(inputs)]
-        if len(parts) == 1:
+        batches = self._batches(inputs)
+        parts = [self._run(batch) for batch in batches]
+        if batches[0] is inputs:
             return parts[0]
         count = len(next(iter(inputs.values())))
         return {

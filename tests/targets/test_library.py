@@ -37,6 +37,7 @@ def test_any_batch_runs(compiled_for: int, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(7, 3, 9, 8)).astype(np.float32)
     whole = library.run({"x": x})["y"]
     assert whole.shape == (7, 8, 9, 8)
+    assert library.run({"x": x[:2]})["y"].shape == (2, 8, 9, 8)
     for index in range(7):
         one = library.run({"x": np.repeat(x[index : index + 1], compiled_for, axis=0)})["y"]
         np.testing.assert_array_equal(one[0], whole[index])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,31 @@ from mpqdeploy.targets.layout import zero_code
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
+    Apply,
     Clip,
     Conv,
     Expr,
+    FloatConv,
     Load,
     Pool,
+    Product,
     Quant,
+    Softmax,
     Step,
     Sum,
     Tensor,
 )
+from mpqdeploy.targets.views import follow
 
 EPSILON = 2.0**-23  # one rounding is half of this; twice as much is granted
+FUNCTION_ERROR = 16 * EPSILON
+FUNCTIONS: Mapping[str, Any] = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+}
 Codes = Mapping[str, NDArray[Any]]
 
 
@@ -46,27 +59,65 @@ def expected(step: Step, tensors: Mapping[str, Tensor], inputs: Codes) -> dict[s
     }
 
 
-def anchor(step: Step, tensors: Mapping[str, Tensor], inputs: Codes) -> NDArray[np.int64] | None:
-    """The exact accumulator, `[N, H, W, C]`."""
+def anchor(step: Step, tensors: Mapping[str, Tensor], inputs: Codes) -> Bounded | None:
+    """The accumulator, `[N, H, W, C]`, exact where it is an integer."""
     if step.anchor is None:
         return None
+    source = tensors[step.anchor.input]
+    if source.grid is None:
+        return _of_floats(step, tensors, inputs[step.anchor.input].astype(np.float64))
+    exact = _of_codes(step, tensors, inputs)
+    if isinstance(step.anchor, Pool) and step.anchor.kind == "mean":
+        inside = np.ones((1, *source.shape[1:3], 1))
+        _, height, width, _ = tensors[step.outputs[0].tensor].shape
+        return _float32(exact / np.sum(_taps(step.anchor, inside, (height, width), 0), axis=0), 0)
+    return _float32(exact.astype(np.float64), np.zeros(exact.shape))
+
+
+def _of_floats(step: Step, tensors: Mapping[str, Tensor], x: NDArray[np.float64]) -> Bounded:
+    """A rounding for every product and sum."""
+    _, height, width, _ = tensors[step.outputs[0].tensor].shape
+    size, anchor = (height, width), step.anchor
+    if isinstance(anchor, FloatConv):
+        count = anchor.weights[0].size
+        absolute = replace(anchor, weights=np.abs(anchor.weights))
+        error = EPSILON * count * _conv(absolute, np.abs(x), size)
+        return Bounded(_conv(anchor, x, size), error)
+    if isinstance(anchor, Softmax):
+        powers = np.exp(x - x.max(axis=3, keepdims=True))
+        value = powers / powers.sum(axis=3, keepdims=True)
+        return Bounded(value, FUNCTION_ERROR * value * (1 + np.abs(x).max()))
+    assert isinstance(anchor, Pool)
+    if anchor.kind == "max":
+        value = np.max(_taps(anchor, x, size, -np.inf), axis=0)
+        return Bounded(value, np.zeros(value.shape))
+    total = np.sum(_taps(anchor, x, size, 0), axis=0)
+    error = EPSILON * np.sum(_taps(anchor, np.abs(x), size, 0), axis=0) * np.prod(anchor.kernel)
+    if anchor.kind == "sum":
+        return Bounded(total, error)
+    count = np.sum(_taps(anchor, np.ones((1, *x.shape[1:3], 1)), size, 0), axis=0)
+    return _float32(total / count, error / count)
+
+
+def _of_codes(step: Step, tensors: Mapping[str, Tensor], inputs: Codes) -> NDArray[np.int64]:
+    assert isinstance(step.anchor, Conv | Pool)
     source = tensors[step.anchor.input]
     codes = inputs[step.anchor.input].astype(np.int64)
     _, height, width, _ = tensors[step.outputs[0].tensor].shape
     if isinstance(step.anchor, Conv):
         return _conv(step.anchor, codes - zero_code(source), (height, width))
-    if step.anchor.kind == "sum":
+    if step.anchor.kind != "max":
         taps = _taps(step.anchor, codes - zero_code(source), (height, width), 0)
         return np.sum(taps, axis=0)
     return np.max(_taps(step.anchor, codes, (height, width), -(10**6)), axis=0)
 
 
 def _taps(
-    anchor: Conv | Pool, values: NDArray[np.int64], size: tuple[int, int], fill: int
-) -> list[NDArray[np.int64]]:
+    anchor: Conv | FloatConv | Pool, values: NDArray[Any], size: tuple[int, int], fill: float
+) -> list[NDArray[Any]]:
     """What tap (0, 0), (0, 1), ... of the window sees: one `[N, H, W, C]` each."""
-    kernel = anchor.weights.shape[1:3] if isinstance(anchor, Conv) else anchor.kernel
-    dilation = anchor.dilation if isinstance(anchor, Conv) else (1, 1)
+    kernel = anchor.kernel if isinstance(anchor, Pool) else anchor.weights.shape[1:3]
+    dilation = (1, 1) if isinstance(anchor, Pool) else anchor.dilation
     top, left, _, _ = anchor.padding
     reach = [(size[i] - 1) * anchor.stride[i] + (kernel[i] - 1) * dilation[i] + 1 for i in range(2)]
     rows, columns = values.shape[1:3]
@@ -84,9 +135,9 @@ def _taps(
     ]
 
 
-def _conv(conv: Conv, values: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+def _conv(conv: Conv | FloatConv, values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     outputs, rows, columns, depth = conv.weights.shape
-    weights = conv.weights.astype(np.int64).reshape(outputs, rows * columns, depth)
+    weights = conv.weights.astype(values.dtype).reshape(outputs, rows * columns, depth)
     each = outputs // conv.groups
     groups = []
     for group in range(conv.groups):
@@ -101,7 +152,7 @@ def _evaluate(
     expr: Expr,
     tensors: Mapping[str, Tensor],
     inputs: Codes,
-    acc: NDArray[np.int64] | None,
+    acc: Bounded | None,
     shape: tuple[int, int, int, int],
 ) -> Bounded:
     def below(x: Expr) -> Bounded:
@@ -109,7 +160,7 @@ def _evaluate(
 
     if isinstance(expr, Acc):
         assert acc is not None
-        return _float32(acc.astype(np.float64), np.zeros(acc.shape))
+        return acc
     if isinstance(expr, Load):
         value = load(expr, tensors, inputs, shape).astype(np.float64)
         return Bounded(value, np.zeros(value.shape))
@@ -121,13 +172,22 @@ def _evaluate(
     if isinstance(expr, Sum):
         x, y = below(expr.x), below(expr.y)
         return _float32(x.value + y.value, x.error + y.error)
+    if isinstance(expr, Product):
+        x, y = below(expr.x), below(expr.y)
+        error = np.abs(x.value) * y.error + np.abs(y.value) * x.error + x.error * y.error
+        return _float32(x.value * y.value, error)
     x = below(expr.x)
+    if isinstance(expr, Apply):
+        function = FUNCTIONS[expr.function]
+        value, ends = function(x.value), (function(x.value - x.error), function(x.value + x.error))
+        spread = np.maximum(np.abs(ends[0] - value), np.abs(ends[1] - value))
+        return Bounded(value, spread + FUNCTION_ERROR * (1 + np.abs(value) * (1 + np.abs(x.value))))
     if isinstance(expr, Clip):
         return Bounded(np.clip(x.value, expr.low, expr.high), x.error)
     return _quantize(expr, x)
 
 
-def _float32(value: NDArray[np.float64], error: NDArray[np.float64]) -> Bounded:
+def _float32(value: NDArray[np.float64], error: NDArray[np.float64] | float) -> Bounded:
     exact = value.astype(np.float32) == value
     return Bounded(value, error + np.where(exact & (error == 0), 0, EPSILON * np.abs(value)))
 
@@ -143,6 +203,9 @@ def _quantize(expr: Quant, x: Bounded) -> Bounded:
             "FLOOR": np.floor,
             "CEIL": np.ceil,
             "ROUND_TO_ZERO": np.trunc,
+            "UP": lambda x: np.sign(x) * np.ceil(np.abs(x)),
+            "HALF_UP": lambda x: np.sign(x) * np.floor(np.abs(x) + 0.5),
+            "HALF_DOWN": lambda x: np.sign(x) * np.ceil(np.abs(x) - 0.5),
         }
         return np.clip(functions[expr.rounding](value), expr.grid.low, expr.grid.high)
 
@@ -154,9 +217,25 @@ def load(
 ) -> NDArray[Any]:
     tensor, codes = tensors[expr.tensor], inputs[expr.tensor]
     zero = zero_code(tensor) if tensor.grid else 0
+    if expr.views:
+        return _seen(expr, codes, shape, zero)
     picked = codes[:, :: expr.stride[0], :: expr.stride[1]][:, : shape[1], : shape[2]]
     value = np.full(shape, zero, codes.dtype)
     for channel in range(shape[3]):
         if 0 <= channel - expr.channel_offset < codes.shape[3]:
             value[..., channel] = picked[..., channel - expr.channel_offset]
+    return value
+
+
+def _seen(
+    expr: Load, codes: NDArray[Any], shape: tuple[int, int, int, int], zero: int
+) -> NDArray[Any]:
+    """Element by element, with Python's integers."""
+    value = np.full(shape, zero, codes.dtype)
+    for y, x, c in np.ndindex(*shape[1:]):
+        (row, column, channel), conditions = follow(expr.views, (y, x, c))
+        place = (row * expr.stride[0], column * expr.stride[1], channel - expr.channel_offset)
+        limits = [*conditions, *zip(place, codes.shape[1:], strict=True)]
+        if all(0 <= index < extent for index, extent in limits):
+            value[:, y, x, c] = codes[:, place[0], place[1], place[2]]
     return value

@@ -11,8 +11,10 @@ from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
+    Anchor,
     Conv,
     Expr,
+    FloatConv,
     Grid,
     Load,
     Output,
@@ -35,7 +37,9 @@ grids = st.one_of(
 ZERO = np.zeros(1, np.float32)
 
 paddings = st.tuples(*[st.integers(0, 2)] * 4)
-rounding_modes = st.sampled_from(("ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO"))
+rounding_modes = st.sampled_from(
+    ("ROUND", "ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO", "UP", "HALF_UP", "HALF_DOWN")
+)
 
 
 @st.composite
@@ -93,9 +97,11 @@ def windows(
 
 
 @st.composite
-def convolutions(draw: Any, *, grouped: bool = True, depthwise: bool = False) -> Case:
-    """A convolution of random geometry, widths and groups with one or two requantized outputs, the
-    first perhaps behind the sum with another tensor."""
+def convolutions(
+    draw: Any, *, grouped: bool = True, depthwise: bool = False, floats: bool = False
+) -> Case:
+    """A convolution of random geometry, widths and groups (or of `floats`) with one or two
+    requantized outputs, the first perhaps behind the sum with another tensor."""
     if depthwise:
         groups, each, depth = draw(st.sampled_from(CHANNELS)), 1, 1
     elif grouped and draw(st.booleans()):
@@ -107,9 +113,23 @@ def convolutions(draw: Any, *, grouped: bool = True, depthwise: bool = False) ->
     dilation = draw(st.sampled_from(((1, 1), (1, 1), (2, 1), (2, 3))))
     stride, size, inner, padding = windows(draw, kernel, dilation)
     batch = draw(st.integers(1, 2))
+    shape = (groups * each, *kernel, depth)
+    if floats:
+        anchor = FloatConv(
+            input="source",
+            weights=np.random.default_rng(draw(st.integers(0, 2**31)))
+            .normal(size=shape)
+            .astype(np.float32),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
+        source = Tensor(name="source", shape=(batch, *inner, groups * depth))
+        spread = (kernel[0] * kernel[1] * depth) ** 0.5
+        return step_case(draw, source, anchor, (batch, *size, groups * each), spread)
     source = draw(tensors_on("source", (batch, *inner, groups * depth)))
     grid = draw(grids)
-    shape = (groups * each, *kernel, depth)
     conv = Conv(
         input="source",
         weights=random_grid(grid, shape, np.random.default_rng(draw(st.integers(0, 2**31)))),
@@ -125,23 +145,41 @@ def convolutions(draw: Any, *, grouped: bool = True, depthwise: bool = False) ->
     return step_case(draw, source, conv, (batch, *size, groups * each), spread)
 
 
+def fits(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    size: tuple[int, int],
+    inner: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> bool:
+    """Whether every window has a pixel of the image."""
+    return all(
+        padding[i] < kernel[i] and (size[i] - 1) * stride[i] - padding[i] < inner[i]
+        for i in range(2)
+    )
+
+
 @st.composite
-def pools(draw: Any) -> Case:
-    """A pooling of random geometry."""
+def pools(draw: Any, *, floats: bool = False) -> Case:
+    """A pooling of random geometry, over codes or `floats`."""
     kernel = draw(st.sampled_from(((1, 1), (2, 2), (3, 3), (1, 3), (5, 5), (2, 9))))
     stride, size, inner, padding = windows(draw, kernel, (1, 1))
     batch, channels = draw(st.integers(1, 2)), draw(st.sampled_from(CHANNELS))
-    source = draw(tensors_on("source", (batch, *inner, channels)))
-    kind = draw(st.sampled_from(("max", "sum")))
+    shape = (batch, *inner, channels)
+    source = Tensor(name="source", shape=shape) if floats else draw(tensors_on("source", shape))
+    means = ("mean",) if fits(kernel, stride, size, inner, padding) else ()
+    kind = draw(st.sampled_from(("max", "sum", *means)))
     pool = Pool(input="source", kind=kind, kernel=kernel, stride=stride, padding=padding)
-    spread = 128.0 if kind == "max" else 64.0 * kernel[0] * kernel[1]
+    spread = 64.0 * kernel[0] * kernel[1] if kind == "sum" else 128.0
+    if floats:
+        spread /= 64.0
     return step_case(draw, source, pool, (batch, *size, channels), spread)
 
 
 def step_case(
     draw: Any,
     source: Tensor,
-    anchor: Conv | Pool,
+    anchor: Anchor,
     shape: tuple[int, int, int, int],
     spread: float,
 ) -> Case:
@@ -169,6 +207,11 @@ def step_case(
         tensors[name] = out
         layouts[name] = draw(layouts_of(out))
         outputs.append(Output(tensor=name, value=requantized(draw, value, spread, out)))
+    step = Step(name="step", anchor=anchor, outputs=tuple(outputs))
+    if source.grid is None:
+        layouts["source"] = (Layout(kind="float"),)
+        return Case(step=step, tensors=tensors, layouts=layouts)
+    assert isinstance(anchor, Conv | Pool)
     extra = draw(paddings)
     reach = needed(anchor, source, shape)
     padding = (reach[0] + extra[0], reach[1] + extra[1], reach[2] + extra[2], reach[3] + extra[3])
@@ -176,7 +219,6 @@ def step_case(
         Layout(kind="bytes", padding=padding),
         Layout(kind="bits", padding=padding),
     )
-    step = Step(name="step", anchor=anchor, outputs=tuple(outputs))
     return Case(step=step, tensors=tensors, layouts=layouts)
 
 

@@ -1,0 +1,53 @@
+"""Kernels over float32 against the oracle, on every instruction-set level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.float_conv import FloatConvolution
+from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
+from mpqdeploy.targets.program import Softmax, Tensor
+from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.steps import CHANNELS, convolutions, pools, step_case
+
+
+@st.composite
+def softmaxes(draw: Any) -> Case:
+    channels = draw(st.sampled_from(CHANNELS))
+    shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 3)), channels)
+    source = Tensor(name="source", shape=shape)
+    return step_case(draw, source, Softmax(input="source"), shape, 1.0)
+
+
+@pytest.mark.parametrize("isa", Isa)
+@settings(max_examples=6, deadline=None)
+@given(case=convolutions(floats=True), number=st.integers(0, 7))
+def test_convolutions_agree_with_the_oracle(isa: Isa, case: Case, number: int) -> None:
+    require(isa)
+    kernel = FloatConvolution()
+    assert kernel.matches(case.step, case.tensors, isa)
+    schedules = kernel.schedules(case.step, case.tensors, isa)
+    check(kernel, case, isa, schedule=schedules[number % len(schedules)])
+
+
+@pytest.mark.parametrize("isa", Isa)
+@settings(max_examples=6, deadline=None)
+@given(case=pools(floats=True))
+def test_pools_agree_with_the_oracle(isa: Isa, case: Case) -> None:
+    require(isa)
+    assert FloatPooling().matches(case.step, case.tensors, isa)
+    check(FloatPooling(), case, isa)
+
+
+@pytest.mark.parametrize("isa", Isa)
+@settings(max_examples=6, deadline=None)
+@given(case=softmaxes())
+def test_softmax_agrees_with_the_oracle(isa: Isa, case: Case) -> None:
+    require(isa)
+    assert SoftmaxKernel().matches(case.step, case.tensors, isa)
+    check(SoftmaxKernel(), case, isa)

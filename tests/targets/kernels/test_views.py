@@ -1,0 +1,124 @@
+"""Loads through views, functions and products in the epilogue, on every instruction-set level."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.elementwise import Elementwise
+from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.program import Apply, Expr, Load, Output, Product, Step, Sum, Tensor
+from mpqdeploy.targets.views import Axis, Extents, Reindex, Resample, View
+from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.steps import CHANNELS, layouts_of, requantized, tensors_on
+
+FUNCTIONS = ("sigmoid", "tanh", "exp")
+
+
+@st.composite
+def axes(draw: Any, extent: int) -> Axis:
+    return Axis(
+        step=draw(st.sampled_from((1, 1, 2, 0, -1))),
+        offset=draw(st.integers(-2, extent)),
+        divide=draw(st.sampled_from((1, 1, 2, 3))),
+        exact=draw(st.booleans()),
+    )
+
+
+@st.composite
+def resamples(draw: Any, source: Extents) -> View:
+    channels = draw(st.one_of(st.just(Axis()), axes(source[2])))
+    kept = source[2] if channels == Axis() else draw(st.sampled_from(CHANNELS))
+    return Resample(
+        shape=(draw(st.integers(1, 4)), draw(st.integers(1, 7)), kept),
+        source=source,
+        rows=draw(axes(source[0])),
+        columns=draw(axes(source[1])),
+        channels=channels,
+    )
+
+
+@st.composite
+def reindexes(draw: Any, source: Extents) -> View:
+    """The source, its axes split in two where they are even, in another order."""
+    height, width, channels = source
+    extents: list[int] = []
+    for extent in (channels, height, width):
+        extents += [2, extent // 2] if extent % 2 == 0 else [extent]
+    order = draw(st.permutations(range(len(extents))))
+    count = math.prod(source)
+    rows = draw(st.sampled_from([n for n in range(1, 9) if count % n == 0]))
+    columns = draw(st.sampled_from([n for n in range(1, 9) if count // rows % n == 0]))
+    return Reindex(
+        shape=(rows, columns, count // rows // columns),
+        source=source,
+        extents=tuple(extents),
+        order=tuple(order),
+    )
+
+
+@st.composite
+def moved(draw: Any) -> Case:
+    """A tensor of codes or floats through one or two views, and perhaps a function of it."""
+    source: Extents = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, 6)),
+        draw(st.sampled_from(CHANNELS)),
+    )
+    batch = draw(st.integers(1, 2))
+    plain = Tensor(name="source", shape=(batch, *source))
+    tensor = draw(st.one_of(tensors_on("source", plain.shape), st.just(plain)))
+    inner = draw(st.one_of(resamples(source), reindexes(source)))
+    views = [inner]
+    if draw(st.booleans()):
+        views = [draw(st.one_of(resamples(inner.shape), reindexes(inner.shape))), inner]
+    value: Expr = Load(tensor="source", views=tuple(views))
+    kind = draw(st.sampled_from(("plain", "function", "product")))
+    if kind == "function":
+        small = Apply(x=value, function=draw(st.sampled_from(FUNCTIONS)))
+        value = small if tensor.grid is None else Sum(x=value, y=value)
+    elif kind == "product":
+        value = Product(x=value, y=value)
+    shape = (batch, *views[0].shape)
+    out = draw(st.one_of(tensors_on("out", shape), st.just(Tensor(name="out", shape=shape))))
+    step = Step(
+        name="step",
+        anchor=None,
+        outputs=(Output(tensor="out", value=requantized(draw, value, 64.0, out)),),
+    )
+    kinds = [Layout(kind="bytes", padding=(1, 0, 0, 2))]
+    if tensor.grid is None:
+        kinds = [Layout(kind=draw(st.sampled_from(("float", "reals"))))]
+    layouts = {"source": tuple(kinds), "out": draw(layouts_of(out))}
+    return Case(step=step, tensors={"source": tensor, "out": out}, layouts=layouts)
+
+
+@pytest.mark.parametrize("isa", Isa)
+@settings(max_examples=25, deadline=None)
+@given(case=moved())
+def test_agrees_with_the_oracle(isa: Isa, case: Case) -> None:
+    require(isa)
+    if Elementwise().matches(case.step, case.tensors, isa):
+        check(Elementwise(), case, isa)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_a_view_leaves_its_source_where_it_says(data: st.DataObject) -> None:
+    """Every position that the conditions let pass is one of the source."""
+    source: Extents = (3, 4, 5)
+    view = data.draw(st.one_of(resamples(source), reindexes(source)))
+    outside = 0
+    for at in np.ndindex(*view.shape):
+        place = view.position(at)
+        if all(0 <= index < extent for index, extent in view.conditions(at)):
+            assert all(0 <= index < extent for index, extent in zip(place, source, strict=True))
+        else:
+            outside += 1
+    assert view.leaves or not outside
