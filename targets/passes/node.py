@@ -64,11 +64,12 @@ class Node:
         return tuple(float(value) for value in values)
 
     def pair(self, name: str, default: Sequence[int], rank: int = 4) -> tuple[int, int]:
-        """An attribute with one value per spatial axis of an input of `rank` axes; of rank 3, which
-        is an image of one row, 1 and that value. A `ModelError` for another number of values."""
+        """An attribute with one value per spatial axis of an input of `rank` axes. Rank 3 is an
+        image of one row, for which the default counts, or 1 where there is none. A `ModelError`
+        for another number of values."""
         values = self.integers(name, default)
         if rank == 3 and len(values) == 1:
-            return 1, values[0]
+            return default[0] if default else 1, values[0]
         if len(values) != 2 or (rank == 3 and self.has(name)):
             raise self.error(f"{name} has {len(values)} values; only 2-D images are supported")
         return values[0], values[1]

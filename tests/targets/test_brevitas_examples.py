@@ -25,6 +25,7 @@ from brevitas_examples.imagenet_classification.models.proxylessnas import (
     ProxylessNAS,
     quant_proxylessnas_mobile14,
 )
+from brevitas_examples.super_resolution.models.espcn import quant_espcn
 from torch import nn
 
 from tests.targets.agreeing import executes
@@ -110,6 +111,7 @@ NETWORKS = [
     quick(partial(bnn_pynq, "cnv_1w2a"), SMALL, 0, False, name="cnv_1w2a"),
     quick(little_mobilenet, (1, 3, 32, 32), FIRST_LAYER, False, name="little_mobilenet"),
     quick(little_proxyless, (1, 3, 28, 28), FIRST_LAYER, False, name="little_proxyless"),
+    quick(partial(quant_espcn, 2, 3, 4, 4), (1, 3, 16, 16), 0, False, name="espcn"),
     slow(partial(bnn_pynq, "tfc_1w2a"), DIGIT, 0, True, name="tfc_1w2a"),
     slow(partial(bnn_pynq, "sfc_1w2a"), DIGIT, 0, True, name="sfc_1w2a"),
     slow(partial(bnn_pynq, "lfc_1w1a"), DIGIT, 0, True, name="lfc_1w1a"),

@@ -112,6 +112,9 @@ def one_row(builder: GraphBuilder, x: str) -> str:
     y = builder.node("MaxPool", [y], kernel_shape=[3], strides=[2], pads=[1, 1])
     y = builder.node("AveragePool", [y], kernel_shape=[2], strides=[2], pads=[0, 1])
     y = builder.quant(builder.node("Sigmoid", [y]), 4)
+    array = builder.rng.normal(0, 0.4, (8, 8, 4))
+    weights = builder.quant(builder.constant(array), 4, signed=True, narrow=True, scale=0.2)
+    y = builder.node("ConvTranspose", [y, weights], 8, strides=[3], pads=[1, 2], output_padding=[1])
     return builder.node("Unsqueeze", [y, builder.constant([2], np.int64)], 8)
 
 

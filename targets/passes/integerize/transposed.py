@@ -6,7 +6,7 @@ That costs stride x stride as many products as need be, and takes every kernel t
 from __future__ import annotations
 
 from mpqdeploy.targets.passes.integerize import moves
-from mpqdeploy.targets.passes.integerize.builder import Value
+from mpqdeploy.targets.passes.integerize.builder import Value, onnx_shape_of
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.convolutions import (
     Array,
@@ -22,19 +22,22 @@ from mpqdeploy.targets.views import Axis, Resample
 def conv_transpose(context: Context, node: Node) -> Value:
     value = context.image(node)
     weights = weights_of(context, node)
+    rank = len(value.shape)
+    if rank == 3 and weights.values.ndim == 3:
+        weights = weights.moved(lambda array: array[:, :, None])
     groups = node.integer("group", 1)
     shape = weights.values.shape
-    if len(shape) != 4 or len(value.shape) != 4 or groups < 1 or shape[0] % groups:
+    if len(shape) != 4 or rank not in (3, 4) or groups < 1 or shape[0] % groups:
         raise node.error(
             f"its input has shape {list(value.shape)}, its weights {list(shape)}",
-            hint="Only 2-D convolutions are supported.",
+            hint="Only 1-D and 2-D convolutions are supported.",
         )
     if value.channels != shape[0] or min(shape) < 1:
         raise node.error(f"weights {list(shape)} do not fit {value.channels} input channels")
     kernel = (shape[2], shape[3])
-    if node.integers("kernel_shape", kernel) != kernel:
+    if node.pair("kernel_shape", kernel, rank) != kernel:
         raise node.error(f"its kernel_shape is not that of its weights, {list(kernel)}")
-    stride, dilation = node.pair("strides", (1, 1)), node.pair("dilations", (1, 1))
+    stride, dilation = (node.pair(name, (1, 1), rank) for name in ("strides", "dilations"))
     if min(*stride, *dilation) < 1:
         raise node.error(f"its strides are {list(stride)}, its dilations {list(dilation)}")
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
@@ -76,7 +79,8 @@ def _pads(
     node: Node, value: Value, stride: tuple[int, int], spans: list[int]
 ) -> tuple[list[int], list[int]]:
     """What is cut off before and after the whole result, as `pads` says; less than 0 adds."""
-    extra = node.pair("output_padding", (0, 0))
+    rank = len(value.shape)
+    extra = node.pair("output_padding", (0, 0), rank)
     mode = node.text("auto_pad", "NOTSET")
     if mode not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise node.error(f"auto_pad {mode} is not known")
@@ -84,7 +88,8 @@ def _pads(
     if node.has("output_shape") or mode.startswith("SAME"):
         wanted = node.integers(
             "output_shape", tuple(size * step for size, step in zip(sizes, stride, strict=True))
-        )[-2:]
+        )
+        wanted = (1, wanted[-1]) if rank == 3 and wanted else wanted[-2:]
         if len(wanted) != 2:
             raise node.error("its output_shape has fewer than two sizes")
         totals = [
@@ -96,8 +101,10 @@ def _pads(
         first, last = (halves, others) if mode == "SAME_UPPER" else (others, halves)
     else:
         pads = node.integers("pads", (0, 0, 0, 0)) if mode == "NOTSET" else (0, 0, 0, 0)
+        if rank == 3 and len(pads) == 2:
+            pads = (0, pads[0], 0, pads[1])
         if len(pads) != 4:
-            raise node.error(f"it has {len(pads)} pads, not four")
+            raise node.error(f"it has {len(pads)} pads, not two for each spatial axis")
         first, last = list(pads[:2]), list(pads[2:])
     return first, [pad - more for pad, more in zip(last, extra, strict=True)]
 
@@ -134,7 +141,7 @@ def _spread(
         rows=rows,
         columns=columns,
     )
-    shape = (value.shape[0], channels, left[0], left[1])
+    shape = onnx_shape_of((value.shape[0], left[0], left[1], channels), len(value.shape))
     result = moves.seen(context.builder, value, view, f"{value.name}_in_{node.name}", shape)
     result.group.add_sources([node.name])
     return result, padding
