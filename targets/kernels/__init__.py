@@ -19,8 +19,8 @@ from mpqdeploy.targets.kernels.popcount import POPCOUNT
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
 
 KERNELS: tuple[Kernel, ...] = (
-    *DOT_KERNELS,
     *WINOGRAD_KERNELS,
+    *DOT_KERNELS,
     LOOKUP,
     POPCOUNT,
     Depthwise(),

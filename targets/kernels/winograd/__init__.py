@@ -30,23 +30,42 @@ from mpqdeploy.targets.kernels.winograd.plan import Plan, WinogradTile
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
 from mpqdeploy.targets.program import Grid, Step
 
-LEAST_CHANNELS = 16  # with fewer the transforms outweigh the products
+# With fewer the transforms outweigh the products: 16 channels, and images of 8 x 8, were never
+# faster than by direct dot products.
+LEAST_CHANNELS = 32
+LEAST_PIXELS = 100
 
 
 class WinogradKernel:
-    """One 3 x 3 convolution step on the instruction-set level of its `Micro`."""
+    """One 3 x 3 convolution step on the instruction-set level of its `Micro`.
+
+    `least_channels` (of the input) and `least_pixels` (of the output): it declines smaller ones.
+    """
 
     version = 2
 
-    def __init__(self, micro: Micro) -> None:
+    def __init__(
+        self,
+        micro: Micro,
+        *,
+        least_channels: int = LEAST_CHANNELS,
+        least_pixels: int = LEAST_PIXELS,
+    ) -> None:
+        self._least_channels = least_channels
+        self._least_pixels = least_pixels
         self.micro = micro
         self.name = micro.name.replace("dot", "winograd")
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = dense_operand(step, tensors)
-        if isa != self.micro.isa or found is None or not _three_by_three(dense(step, tensors)):
+        if isa != self.micro.isa or found is None:
             return False
-        return bool(self._filterings(step, tensors))
+        geometry = dense(step, tensors)
+        enough = (
+            geometry.in_channels >= self._least_channels
+            and geometry.out_height * geometry.out_width >= self._least_pixels
+        )
+        return enough and _three_by_three(geometry) and bool(self._filterings(step, tensors))
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         geometry = dense(step, tensors)
@@ -138,8 +157,7 @@ class WinogradKernel:
 
 def _three_by_three(geometry: Dense) -> bool:
     plain = geometry.stride == geometry.dilation == (1, 1)
-    wide = geometry.in_channels >= LEAST_CHANNELS and geometry.in_channels % GROUP == 0
-    return plain and wide and geometry.kernel == (TAPS, TAPS)
+    return plain and geometry.in_channels % GROUP == 0 and geometry.kernel == (TAPS, TAPS)
 
 
 def _together(geometry: Dense, grid: Grid, tile: WinogradTile, isa: Isa) -> int | None:

@@ -93,7 +93,7 @@ class _Inputs:
         from tvm.script.ir_builder import tirx as T
 
         plan = self._plan
-        lanes = next(size for size in (VECTOR, 32, 16) if plan.channels % size == 0)
+        lanes = next(size for size in (VECTOR, 32, 16, 4) if plan.channels % size == 0)
         each = plan.blocks_per_chunk * plan.tile.tiles
         with T.serial(0, each) as t:
             tile = chunk * each + t
