@@ -21,8 +21,9 @@ from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement, Rounding, compare_codes, compare_floats
 from mpqdeploy.targets.codec import decode
 from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.passes.dialects import TRUNC_1_INPUTS
 from mpqdeploy.targets.passes.integerize import integerize
-from mpqdeploy.targets.passes.normalize import TRUNC_1_INPUTS, normalize
+from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.program import Affine, Expr, Program, Quant, Tensor, walk
 from mpqdeploy.targets.reference import to_logical, to_port
 

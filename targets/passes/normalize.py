@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_node
 from qonnx.transformation.base import Transformation
-from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import (
     RemoveStaticGraphInputs,
     RemoveUnusedTensors,
@@ -25,17 +25,17 @@ from qonnx.transformation.general import (
 from qonnx.transformation.infer_shapes import InferShapes
 
 from mpqdeploy.core import ModelError
+from mpqdeploy.targets.passes.dialects import (
+    OLDEST_OPSET,
+    QONNX_DOMAIN,
+    QONNX_OPS,
+    QUANTIZERS,
+    STANDARD_DOMAINS,
+    settle,
+)
 from mpqdeploy.targets.passes.integerize import HANDLERS, unsupported
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.passes.reorder import pools_behind_quantizers
-
-QONNX_DOMAIN = "qonnx.custom_op.general"
-OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
-STANDARD_DOMAINS = ("", "ai.onnx")
-QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
-QONNX_OPS = (*QUANTIZERS, "Trunc", "MultiThreshold")
-OLDEST_OPSET, TRIED_OPSET = 7, 25
-TRUNC_1_INPUTS = 5  # of version 1 of Trunc; version 2 has one more
 
 
 def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
@@ -50,7 +50,7 @@ def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
     proto, where = _read(source)
     try:
         _check_form(proto, where)
-        _rename_domains(proto)
+        settle(proto)
         _check_nodes(proto, where)
         _fix_inputs(proto, where, batch)
         model = _apply(ModelWrapper(proto), SortGraph())  # files of some exporters are not sorted
@@ -110,58 +110,6 @@ def _read(source: Path | ModelProto) -> tuple[ModelProto, str]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _rename_domains(proto: ModelProto) -> None:
-    """Brevitas' and FINN's former names of QONNX's domain; the standard domain comes first."""
-    for node in proto.graph.node:
-        if node.domain in OLD_DOMAINS or (node.op_type in QONNX_OPS and not node.domain):
-            node.domain = QONNX_DOMAIN
-        _settle_rounding(node)
-    versions = {opset.domain: opset.version for opset in proto.opset_import}
-    standard = versions.get("", versions.get("ai.onnx", 0))
-    standard = _lowered(proto, standard)
-    own = max((versions.get(name, 0) for name in (QONNX_DOMAIN, *OLD_DOMAINS)), default=0) or 1
-    if any(n.op_type == "Trunc" and len(n.input) == TRUNC_1_INPUTS for n in proto.graph.node):
-        own = 1
-    del proto.opset_import[:]
-    # qonnx's constant folding takes the first entry for the version of the standard operators.
-    proto.opset_import.append(onnx.helper.make_opsetid("", standard or 1))
-    proto.opset_import.append(onnx.helper.make_opsetid(QONNX_DOMAIN, own))
-    for index, node in enumerate(proto.graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
-    _make_names_unique(proto)
-
-
-def _lowered(proto: ModelProto, version: int) -> int:
-    """`version`, or `TRIED_OPSET` where every node is defined as it was there: onnxruntime, which
-    folds constants and is compared with, may not know onnx's newest."""
-    if version <= TRIED_OPSET:
-        return version
-    operators = {node.op_type for node in proto.graph.node if node.domain in STANDARD_DOMAINS}
-    known = [name for name in operators if onnx.defs.has(name, version, "")]
-    same = all(
-        onnx.defs.get_schema(name, version, "").since_version <= TRIED_OPSET for name in known
-    )
-    return TRIED_OPSET if same else version
-
-
-def _settle_rounding(node: NodeProto) -> None:
-    """As qonnx's executor wants to have it: another name, and a default that it does not know."""
-    modes = [part for part in node.attribute if part.name == "rounding_mode"]
-    for mode in modes:
-        if mode.s.upper() == b"ROUND_TO_ZERO":
-            mode.s = b"DOWN"
-    if node.op_type == "Trunc" and not modes:
-        node.attribute.append(onnx.helper.make_attribute("rounding_mode", "FLOOR"))
-
-
-def _make_names_unique(proto: ModelProto) -> None:
-    seen: set[str] = set()
-    for index, node in enumerate(proto.graph.node):
-        if node.name in seen:
-            node.name = f"{node.name}_{index}"
-        seen.add(node.name)
 
 
 def _check_nodes(proto: ModelProto, where: str) -> None:
@@ -226,7 +174,27 @@ def _clean(model: ModelWrapper) -> ModelWrapper:
 
 
 def _fold(model: ModelWrapper) -> ModelWrapper:
-    return _apply(model, FoldConstants(exclude_op_types=list(QONNX_OPS)))
+    """Compute what depends on constants alone, but for quantizers, whose codes are wanted later.
+
+    In one pass: qonnx's own folding infers every shape anew for each node.
+    """
+    graph, opsets = model.graph, model.get_opset_imports()
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in list(graph.node):
+        known = all(name in constants for name in node.input if name)
+        if not known or node.op_type in QONNX_OPS or node.op_type.startswith("Random"):
+            continue
+        results = {name: model.get_tensor_shape(name) for name in node.output if name}
+        if any(shape is None for shape in results.values()):
+            continue
+        context = {name: constants[name] for name in node.input if name}
+        context.update({name: np.zeros(shape, np.float32) for name, shape in results.items()})
+        execute_node(node, context, graph, opsets[node.domain])
+        for name in results:
+            constants[name] = context[name]
+            graph.initializer.append(numpy_helper.from_array(np.asarray(context[name]), name))
+        graph.node.remove(node)
+    return model
 
 
 def _fold_shapes(model: ModelWrapper) -> bool:
