@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ def verify_bundle(model: Path, bundle: Path, samples: int, ui: Ui) -> bool:
     """Whether the bundle computes what `model` says, on `samples` standard normal inputs.
 
     Layer by layer, the compiled library and onnxruntime (on the bundle's standard ONNX) run on the
-    codes of qonnx's executor; end to end, each runs freely. Raises `BundleError` for an altered
-    bundle, `ModelError` for another network's file, `TargetError` where the bundle does not run.
+    codes of qonnx's executor; end to end, each runs freely, and classes have to agree where no code
+    lies on a threshold. Raises `BundleError` for an altered bundle, `ModelError` for another
+    network's file, `TargetError` where the bundle does not run.
     """
     shipped = load(bundle)
     if len(shipped.manifest.inputs) != 1:
@@ -58,6 +60,9 @@ def verify_bundle(model: Path, bundle: Path, samples: int, ui: Ui) -> bool:
                 images[at : at + _BATCH * batch] for at in range(0, count, _BATCH * batch)
             ],
         )
+    if any(certificate.flips(executor) for executor in certificate.layers):
+        # Noise is classified by a hair: behind a code that lies on a threshold the class may differ.
+        certificate = replace(certificate, least_rate=0.0)
     ui.result(certificate.to_json())
     show_certificate(certificate, ui)
     return certificate.holds
