@@ -61,7 +61,7 @@ def verify_bundle(model: Path, bundle: Path, samples: int, ui: Ui) -> bool:
             ],
         )
     if any(certificate.flips(executor) for executor in certificate.layers):
-        # Noise is classified by a hair: behind a code that lies on a threshold the class may differ.
+        # Noise is classified by a hair: behind a code on a threshold the class may differ.
         certificate = replace(certificate, least_rate=0.0)
     ui.result(certificate.to_json())
     show_certificate(certificate, ui)
