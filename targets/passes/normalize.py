@@ -7,6 +7,7 @@ the names of nodes, tensors, inputs and outputs stay those of the file.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -36,6 +37,8 @@ from mpqdeploy.targets.passes.dialects import (
 from mpqdeploy.targets.passes.integerize import HANDLERS, unsupported
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.passes.reorder import pools_behind_quantizers
+
+MOST_ELEMENTS = 2**31 - 1
 
 
 def normalize(source: Path | ModelProto, *, batch: int = 1) -> ModelWrapper:
@@ -261,3 +264,7 @@ def _check_shapes(model: ModelWrapper, *, least: int) -> None:
             raise Node(proto).error("the shape of its output is not known")
         if shape is not None and any(size < least for size in shape):
             raise Node(proto).error(f"its output has shape {shape}")
+        if shape is not None and math.prod(shape) > MOST_ELEMENTS:
+            raise Node(proto).error(
+                f"its output has shape {shape}: more elements than int32 counts"
+            )

@@ -188,3 +188,28 @@ def test_opsets_beyond_the_known_are_refused(opset: int) -> None:
     model.opset_import[0].version = opset
     with pytest.raises(ModelError, match=rf"of opset {opset}\..*7 to"):
         normalize(model)
+
+
+def test_a_tensor_beyond_memory_is_refused() -> None:
+    builder = GraphBuilder(0, (1, 3, 8, 8))
+    pads = builder.constant([0, 0, 0, 0, 0, 0, 0, 2**40], np.int64)
+    x = builder.node("Pad", [builder.quant("x", 8), pads])
+    with pytest.raises(ModelError, match=r"'Pad_1' \(Pad\): .*more elements"):
+        normalize(builder.model(x))
+
+
+def test_constants_are_folded_but_for_quantizers() -> None:
+    """A weight norm, as PyTorch exports it: codes of weights are wanted, their floats are not."""
+    builder = GraphBuilder(1, (1, 3, 8, 8))
+    direction = builder.constant(builder.rng.normal(size=(4, 3, 3, 3)))
+    size = builder.node("ReduceL2", [direction, builder.constant([1, 2, 3], np.int64)])
+    unit = builder.node("Div", [direction, size])
+    scaled = builder.node("Mul", [unit, builder.constant(np.full((4, 1, 1, 1), 0.3))])
+    weights = builder.quant(scaled, 4, signed=True, scale=0.04)
+    x = builder.node("Conv", [builder.quant("x", 8), weights], 4)
+    model = builder.model(x, opset=18)
+    before, after = ModelWrapper(model), normalize(model)
+    assert [node.op_type for node in after.graph.node] == ["Quant", "Quant", "Conv"]
+    image = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    want = execute_onnx(before.transform(InferShapes()), {"x": image})["y"]
+    np.testing.assert_allclose(execute_onnx(after, {"x": image})["y"], want, atol=1e-6)
