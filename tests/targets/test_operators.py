@@ -46,6 +46,8 @@ TRANSPOSED = [
     {"kernel": 3, "strides": [3, 2], "pads": [0, 2, 1, 3]},
     {"kernel": 3, "strides": [2, 1], "dilations": [2, 2], "pads": [1, 0, 0, 1]},
     {"kernel": 3, "strides": [2, 2], "groups": 2},
+    {"kernel": 1, "strides": [2, 2], "pads": [3, 4, 2, 3]},  # crops to as many pixels as before
+    {"kernel": 2, "strides": [2, 2], "pads": [4, 2, 3, 4]},
     {"kernel": 4, "strides": [2, 2], "groups": 6, "pads": [1, 1, 1, 1]},
     {"kernel": 3, "strides": [2, 2], "auto_pad": "SAME_UPPER"},
     {"kernel": 3, "strides": [2, 2], "output_shape": [12, 16], "output_padding": [1, 1]},

@@ -171,30 +171,10 @@ def convolution(
     if offset.size not in (1, out) or offset.size != (sizes or (1,))[-1]:
         raise node.error(f"its bias has shape {list(sizes)} for {out} output channels")
     why = _why_float(value, weights, out, groups)
-    anchor: Anchor
-    if weights.codes is None or value.coded is None or why:
-        anchor = FloatConv(
-            input=context.builder.write_float(value.group, value.expr, value.name),
-            weights=np.ascontiguousarray(weights.values.transpose(0, 2, 3, 1), np.float32),
-            stride=where.stride,
-            padding=where.padding,
-            dilation=where.dilation,
-            groups=groups,
-        )
-        scale = np.ones(1)
+    if why:
+        anchor, scale = _on_floats(context, value, weights, where, groups), np.ones(1)
     else:
-        name, coded = input_code(context, node, value)
-        _check_range(node, weights.codes.values, coded)
-        anchor = Conv(
-            input=name,
-            weights=np.ascontiguousarray(weights.codes.values.transpose(0, 2, 3, 1)),
-            weight_grid=weights.codes.grid,
-            stride=where.stride,
-            padding=where.padding,
-            dilation=where.dilation,
-            groups=groups,
-        )
-        scale = _output_scale(weights.codes) * _input_scale(coded, out, groups)
+        anchor, scale = _on_codes(context, node, value, weights, where, groups)
     shape = (value.group.shape[0], *where.output, out)
     group = context.builder.group(shape, anchor)
     group.add_sources(context.sources(node))
@@ -204,6 +184,40 @@ def convolution(
     reason = f"'{node.name}' is not followed by a quantizer"
     expr = affine(Acc(), scale, offset)
     return Value(name=node.output, shape=onnx_shape, group=group, expr=expr, reason=reason)
+
+
+def _on_codes(
+    context: Context, node: Node, value: Value, weights: Weights, where: Window, groups: int
+) -> tuple[Anchor, Doubles]:
+    """The anchor, and the scale of its accumulator."""
+    name, coded = input_code(context, node, value)
+    codes = weights.codes
+    if codes is None:
+        raise node.error("its weights are no codes")
+    _check_range(node, codes.values, coded)
+    anchor = Conv(
+        input=name,
+        weights=np.ascontiguousarray(codes.values.transpose(0, 2, 3, 1)),
+        weight_grid=codes.grid,
+        stride=where.stride,
+        padding=where.padding,
+        dilation=where.dilation,
+        groups=groups,
+    )
+    return anchor, _output_scale(codes) * _input_scale(coded, len(codes.values), groups)
+
+
+def _on_floats(
+    context: Context, value: Value, weights: Weights, where: Window, groups: int
+) -> Anchor:
+    return FloatConv(
+        input=context.builder.write_float(value.group, value.expr, value.name),
+        weights=np.ascontiguousarray(weights.values.transpose(0, 2, 3, 1), np.float32),
+        stride=where.stride,
+        padding=where.padding,
+        dilation=where.dilation,
+        groups=groups,
+    )
 
 
 def _why_float(value: Value, weights: Weights, out: int, groups: int) -> str:

@@ -6,10 +6,11 @@ That costs stride x stride as many products as need be, and takes every kernel t
 from __future__ import annotations
 
 from mpqdeploy.targets.passes.integerize import moves
-from mpqdeploy.targets.passes.integerize.builder import Value, onnx_shape_of
+from mpqdeploy.targets.passes.integerize.builder import Padding, Value, onnx_shape_of
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.convolutions import (
     Array,
+    Weights,
     convolution,
     one_each,
     weights_of,
@@ -21,20 +22,9 @@ from mpqdeploy.targets.views import Axis, Resample
 
 def conv_transpose(context: Context, node: Node) -> Value:
     value = context.image(node)
-    weights = weights_of(context, node)
-    rank = len(value.shape)
-    if rank == 3 and weights.values.ndim == 3:
-        weights = weights.moved(lambda array: array[:, :, None])
-    groups = node.integer("group", 1)
-    shape = weights.values.shape
-    if len(shape) != 4 or rank not in (3, 4) or groups < 1 or shape[0] % groups:
-        raise node.error(
-            f"its input has shape {list(value.shape)}, its weights {list(shape)}",
-            hint="Only 1-D and 2-D convolutions are supported.",
-        )
-    if value.channels != shape[0] or min(shape) < 1:
-        raise node.error(f"weights {list(shape)} do not fit {value.channels} input channels")
-    kernel = (shape[2], shape[3])
+    rank, groups = len(value.shape), node.integer("group", 1)
+    weights = _weights(context, node, value, groups)
+    kernel = (weights.values.shape[2], weights.values.shape[3])
     if node.pair("kernel_shape", kernel, rank) != kernel:
         raise node.error(f"its kernel_shape is not that of its weights, {list(kernel)}")
     stride, dilation = (node.pair(name, (1, 1), rank) for name in ("strides", "dilations"))
@@ -43,36 +33,40 @@ def conv_transpose(context: Context, node: Node) -> Value:
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     first, last = _pads(node, value, stride, spans)
     spread, padding = _spread(context, node, value, stride, spans, first, last)
-    output = tuple(
-        size + before + after - span + 1
-        for size, before, after, span in zip(
-            spread.group.shape[1:3], padding[:2], padding[2:], spans, strict=True
-        )
+    height, width = spread.group.shape[1:3]
+    output = (
+        height + padding[0] + padding[2] - spans[0] + 1,
+        width + padding[1] + padding[3] - spans[1] + 1,
     )
     if min(output) < 1:
         raise node.error(f"its output has {output[0]} x {output[1]} pixels")
+    where = Window(kernel=kernel, stride=(1, 1), dilation=dilation, padding=padding, output=output)
+    bias = one_each(node, context.array(node, 2), weights.values.shape[0])
+    return convolution(context, node, spread, weights, where, groups=groups, bias=bias)
 
-    def flipped(array: Array) -> Array:
-        """[I, O/groups, KH, KW] as [O, I/groups, KH, KW], turned around."""
+
+def _weights(context: Context, node: Node, value: Value, groups: int) -> Weights:
+    """ONNX's `[I, O/groups, KH, KW]` as an ordinary convolution has them: `[O, I/groups, KH, KW]`,
+    turned around."""
+    weights = weights_of(context, node)
+    if len(value.shape) == 3 and weights.values.ndim == 3:
+        weights = weights.moved(lambda array: array[:, :, None])
+    shape = weights.values.shape
+    if len(shape) != 4 or len(value.shape) not in (3, 4):
+        raise node.error(
+            f"its input has shape {list(value.shape)}, its weights {list(shape)}",
+            hint="Only 1-D and 2-D convolutions are supported.",
+        )
+    if groups < 1 or shape[0] % groups or value.channels != shape[0] or min(shape) < 1:
+        raise node.error(
+            f"weights {list(shape)} in {groups} groups do not fit {value.channels} input channels"
+        )
+
+    def turned(array: Array) -> Array:
         parts = array.reshape(groups, shape[0] // groups, *shape[1:]).swapaxes(1, 2)
-        return parts.reshape(-1, shape[0] // groups, *kernel)[:, :, ::-1, ::-1]
+        return parts.reshape(-1, shape[0] // groups, *shape[2:])[:, :, ::-1, ::-1]
 
-    where = Window(
-        kernel=kernel,
-        stride=(1, 1),
-        dilation=dilation,
-        padding=(padding[0], padding[1], padding[2], padding[3]),
-        output=(output[0], output[1]),
-    )
-    return convolution(
-        context,
-        node,
-        spread,
-        weights.moved(flipped),
-        where,
-        groups=groups,
-        bias=one_each(node, context.array(node, 2), shape[1] * groups),
-    )
+    return weights.moved(turned)
 
 
 def _pads(
@@ -117,7 +111,7 @@ def _spread(
     spans: list[int],
     first: list[int],
     last: list[int],
-) -> tuple[Value, tuple[int, ...]]:
+) -> tuple[Value, Padding]:
     """The input with zeros between its pixels, less what `pads` cuts off beyond the kernel's reach;
     and the padding around it."""
     _, height, width, channels = value.group.shape
@@ -125,23 +119,24 @@ def _spread(
     before = [span - 1 - pad for span, pad in zip(spans, first, strict=True)]
     after = [span - 1 - pad for span, pad in zip(spans, last, strict=True)]
     cut = [max(-pad, 0) for pad in before]
-    left = [size - less - max(-pad, 0) for size, less, pad in zip(sizes, cut, after, strict=True)]
-    padding = tuple(max(pad, 0) for pad in (*before, *after))
-    if min(left) < 1:
+    kept = [size - less - max(-pad, 0) for size, less, pad in zip(sizes, cut, after, strict=True)]
+    top, left, bottom, right = (max(pad, 0) for pad in (*before, *after))
+    padding = (top, left, bottom, right)
+    if min(kept) < 1:
         raise node.error(f"its pads cut off all of its {height} x {width} input")
-    if tuple(left) == (height, width):
+    if kept == sizes == [height, width]:
         return value, padding
     rows, columns = (
         Axis(divide=step, offset=less, exact=step > 1)
         for step, less in zip(stride, cut, strict=True)
     )
     view = Resample(
-        shape=(left[0], left[1], channels),
+        shape=(kept[0], kept[1], channels),
         source=(height, width, channels),
         rows=rows,
         columns=columns,
     )
-    shape = onnx_shape_of((value.shape[0], left[0], left[1], channels), len(value.shape))
+    shape = onnx_shape_of((value.shape[0], kept[0], kept[1], channels), len(value.shape))
     result = moves.seen(context.builder, value, view, f"{value.name}_in_{node.name}", shape)
     result.group.add_sources([node.name])
     return result, padding
