@@ -1,9 +1,9 @@
-"""Pass 5, emit: one Relax module of integer kernels, memory planned by Relax.
+"""Pass 5, emit: one Relax module of integer kernels.
 
 The module has three functions. `main` runs the network. `trace` runs the same kernels on the same
 constants and returns every buffer between them, which is what verification compares. `metadata`
 returns, as JSON in a byte tensor, what the ports and the traced buffers are: a library describes
-itself.
+itself. `main` and `trace` each make one call, of a function that calls all kernels (`chain`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted
 from mpqdeploy.targets.layout import Layouts, buffer_dtype, buffer_shape
+from mpqdeploy.targets.passes.chain import PREFIX, Call, Constants, chain, on_pointers
 from mpqdeploy.targets.passes.select import Choice
 from mpqdeploy.targets.program import Port, Program
 
@@ -49,70 +50,77 @@ def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa:
     }
     traced = tuple(buffer for function in emitted.values() for buffer in function.writes)
     builder = relax.BlockBuilder()
-    functions = _add_functions(builder, emitted)
-    constants = {name: [relax.const(a) for a in fn.constants] for name, fn in emitted.items()}
-    for name, results in (
-        ("main", [_port_buffer(program, layouts, port) for port in program.outputs]),
-        ("trace", traced),
-    ):
-        _chain(builder, name, results, program, layouts, emitted, functions, constants)
+    kernels = _add_kernels(builder, emitted)
+    steps = [
+        Call(kernel=kernels[name][0], scratch=kernels[name][1], emitted=function)
+        for name, function in emitted.items()
+        if function.writes
+    ]
+    ports = [_port_buffer(program, layouts, port) for port in program.inputs]
+    ends = [_port_buffer(program, layouts, port) for port in program.outputs]
+    constants = Constants.of(steps)
+    held = relax.const(constants.data)
+    for name, results in (("main", ends), ("trace", traced)):
+        _add_function(builder, name, ports, results, steps, program, constants, held)
     _add_metadata(builder, _metadata(program, traced))
     return Module(relax=builder.get(), emitted=emitted, traced=traced)
 
 
-def _add_functions(builder: Any, emitted: Mapping[str, Emitted]) -> dict[str, Any]:
-    """One global function per distinct kernel: layers of one shape share their machine code."""
+def _add_kernels(
+    builder: Any, emitted: Mapping[str, Emitted]
+) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """One private function per distinct kernel: layers of one shape share their machine code.
+
+    By step: its global variable, and the bytes of its scratch buffers.
+    """
     from tvm_ffi import structural_equal, structural_hash
 
     known: dict[int, list[tuple[Any, Any]]] = {}
-    functions: dict[str, Any] = {}
+    kernels: dict[str, tuple[Any, tuple[int, ...]]] = {}
     for index, (step, function) in enumerate(emitted.items()):
         bare = function.func.without_attr("global_symbol")
         same = known.setdefault(structural_hash(bare), [])
-        found = next((var for other, var in same if structural_equal(bare, other)), None)
+        found = next((kernel for other, kernel in same if structural_equal(bare, other)), None)
         if found is None:
-            symbol = f"kernel_{index}"
-            found = builder.add_func(bare.with_attr("global_symbol", symbol), symbol)
+            pointed = on_pointers(bare)
+            found = (builder.add_func(pointed.function, f"{PREFIX}{index}"), pointed.scratch)
             same.append((bare, found))
-        functions[step] = found
-    return functions
+        kernels[step] = found
+    return kernels
 
 
-def _chain(
+def _add_function(
     builder: Any,
     name: str,
+    inputs: Sequence[Buffer],
     results: Sequence[Buffer],
+    steps: Sequence[Call],
     program: Program,
-    layouts: Layouts,
-    emitted: Mapping[str, Emitted],
-    functions: Mapping[str, Any],
-    constants: Mapping[str, Sequence[Any]],
+    constants: Constants,
+    held: Any,
 ) -> None:
-    """Add the Relax function `name`: inputs in port order, `results` as a tuple."""
+    """Add the Relax function `name`: inputs in port order, `results` as a tuple.
+
+    `held` is the constant that both functions share.
+    """
     from tvm import relax
 
-    values: dict[Buffer, Any] = {}
-    inputs = []
-    for index, port in enumerate(program.inputs):
-        buffer = _port_buffer(program, layouts, port)
-        values[buffer] = relax.Var(f"input_{index}", _type(program, buffer))
-        inputs.append(values[buffer])
-    with builder.function(name, inputs):
-        for step in program.steps:
-            function = emitted[step.name]
-            if not function.writes:
-                continue
-            call = relax.call_tir(
-                functions[step.name],
-                [*(values[buffer] for buffer in function.reads), *constants[step.name]],
-                [_type(program, buffer) for buffer in function.writes],
-            )
-            written = builder.emit(call)
-            if len(function.writes) == 1:
-                values[function.writes[0]] = written
-                continue
-            for index, buffer in enumerate(function.writes):
-                values[buffer] = builder.emit(relax.TupleGetItem(written, index))
+    written = list(dict.fromkeys(buffer for buffer in results if buffer not in inputs))
+    symbol = f"{name}_kernels"
+    function = builder.add_func(
+        chain(symbol, inputs, constants, written, steps, program.tensors), symbol
+    )
+    arguments = [relax.Var(f"input_{i}", _type(program, b)) for i, b in enumerate(inputs)]
+    with builder.function(name, arguments):
+        values = dict(zip(inputs, arguments, strict=True))
+        if written:
+            types = [_type(program, buffer) for buffer in written]
+            call = builder.emit(relax.call_tir(function, [*arguments, held], types))
+            if len(written) == 1:
+                values[written[0]] = call
+            else:
+                for index, buffer in enumerate(written):
+                    values[buffer] = builder.emit(relax.TupleGetItem(call, index))
         builder.emit_func_output(relax.Tuple([values[buffer] for buffer in results]))
 
 

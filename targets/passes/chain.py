@@ -1,0 +1,180 @@
+"""The chain of a network's kernels: one function that calls them all, on memory planned once.
+
+A call through the runtime costs 0.7 us here, as much as a small layer's kernel; called directly,
+on pointers, it costs nothing that could be measured. So the runtime calls one function per run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.kernels.base import Buffer, Emitted, Tensors
+from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
+from mpqdeploy.targets.passes.arena import ALIGNMENT, Lifetime, place
+
+PREFIX = "kernel_"
+STACK = 1024  # bytes: smaller buffers are registers, or on the stack (TVM's kMaxStackAlloca)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pointed:
+    """A kernel on addresses: those of its buffers, and then of its scratch, of `scratch` bytes."""
+
+    function: Any
+    scratch: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """A step's kernel, as a global variable of the module, its scratch and its arguments."""
+
+    kernel: Any
+    scratch: tuple[int, ...]
+    emitted: Emitted
+
+
+def on_pointers(function: Any) -> Pointed:
+    """`function`, whose parameters are buffers, as a private one that takes addresses.
+
+    Buffers that it would allocate become parameters as well: the chain has a place for them.
+    """
+    from tvm import ir, tirx
+    from tvm.tirx import stmt
+
+    pointers: list[Any] = []
+    sizes: list[int] = []
+
+    def pointed(buffer: Any) -> Any:
+        kind = ir.PointerType(ir.PrimType(str(buffer.dtype)))
+        pointers.append(tirx.Var(f"{buffer.name}_data", kind))
+        return stmt.DeclBuffer(buffer, data=pointers[-1])
+
+    def given(node: Any) -> Any:
+        if isinstance(node, stmt.SeqStmt):
+            return stmt.SeqStmt([given(part) for part in node.seq])
+        if isinstance(node, stmt.AllocBuffer) and _bytes(node.buffer) >= STACK:
+            sizes.append(_bytes(node.buffer))
+            return pointed(node.buffer)
+        return node
+
+    declared = [pointed(buffer) for buffer in function.params]
+    body = stmt.SeqStmt([*declared, given(function.body)])
+    private = tirx.PrimFunc(pointers, body, None, ir.make_node("ir.DictAttrs"))
+    return Pointed(function=private, scratch=tuple(sizes))
+
+
+def privately() -> Any:
+    """Relax's pipeline, after which the kernels have no public names.
+
+    Relax gives one to every function, and the chain would call them through the runtime after all.
+    """
+    from tvm import ir, relax
+
+    def hide(module: Any, _: Any) -> Any:
+        for name, function in module.functions_items():
+            if name.name_hint.startswith(PREFIX):
+                module[name] = function.without_attr("global_symbol")
+        return module
+
+    hidden = ir.transform.module_pass(hide, opt_level=0, name="mpqdeploy.hide_kernels")
+    return ir.transform.Sequential([relax.get_pipeline("default"), hidden])
+
+
+def _bytes(buffer: Any) -> int:
+    return math.prod(int(extent) for extent in buffer.shape) * np.dtype(str(buffer.dtype)).itemsize
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Constants:
+    """All constants of a network in one array of bytes: each argument of a function that the
+    runtime calls costs half a kilobyte of code, and its checks cost time."""
+
+    data: NDArray[np.uint8]
+    offsets: Mapping[int, int]  # by the id of the array
+
+    @classmethod
+    def of(cls, steps: Sequence[Call]) -> Constants:
+        arrays = {id(array): array for step in steps for array in step.emitted.constants}
+        offsets, end = {}, 0
+        for key, array in arrays.items():
+            offsets[key] = end
+            end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        data = np.zeros(max(end, 1), np.uint8)
+        for key, array in arrays.items():
+            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            data[offsets[key] : offsets[key] + array.nbytes] = content
+        return cls(data=data, offsets=offsets)
+
+
+def chain(
+    symbol: str,
+    inputs: Sequence[Buffer],
+    constants: Constants,
+    results: Sequence[Buffer],
+    steps: Sequence[Call],
+    tensors: Tensors,
+) -> Any:
+    """A function of the inputs, the constants' bytes and, last, the results to write.
+
+    The buffers in between and the kernels' scratch share one block of memory over time (`arena`).
+    """
+    from tvm.script.ir_builder import IRBuilder
+    from tvm.script.ir_builder import tirx as T
+
+    between = _between([*inputs, *results], steps, tensors)
+    arena = place(between)
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name(symbol)
+        address: dict[Hashable, Any] = {
+            buffer: _declared(f"input{i}", buffer, tensors).data for i, buffer in enumerate(inputs)
+        }
+        held = T.arg("constants", T.buffer(constants.data.shape, "uint8")).data
+        for i, buffer in enumerate(results):
+            address[buffer] = _declared(f"result{i}", buffer, tensors).data
+        memory = T.alloc_buffer((max(arena.size, 1),), "uint8", scope="global")
+        # Not `address_of` an element: that counts as a read alone, and what is only read is
+        # taken for undefined.
+        for key, offset in arena.offsets.items():
+            address[key] = T.handle_add_byte_offset(memory.data, offset)
+        for number, step in enumerate(steps):
+            emitted = step.emitted
+            given = [address[buffer] for buffer in emitted.reads]
+            given += [
+                T.handle_add_byte_offset(held, constants.offsets[id(array)])
+                for array in emitted.constants
+            ]
+            given += [address[buffer] for buffer in emitted.writes]
+            given += [address[number, part] for part in range(len(step.scratch))]
+            T.evaluate(step.kernel(*given))
+    return builder.get().with_attr("global_symbol", symbol)
+
+
+def _declared(name: str, buffer: Buffer, tensors: Tensors) -> Any:
+    from tvm.script.ir_builder import tirx as T
+
+    shape = buffer_shape(tensors[buffer.tensor], buffer.layout)
+    return T.arg(name, T.buffer(shape, buffer_dtype(buffer.layout)))
+
+
+def _between(
+    outside: Sequence[Buffer], steps: Sequence[Call], tensors: Tensors
+) -> Mapping[Hashable, Lifetime]:
+    """The buffers that only the steps see, by themselves, and scratch, by (step, number)."""
+    found: dict[Hashable, Lifetime] = {}
+    for number, step in enumerate(steps):
+        for part, size in enumerate(step.scratch):
+            found[number, part] = Lifetime(size=size, first=number, last=number)
+        for buffer in (*step.emitted.reads, *step.emitted.writes):
+            if buffer in outside:
+                continue
+            shape = buffer_shape(tensors[buffer.tensor], buffer.layout)
+            size = math.prod(shape) * np.dtype(buffer_dtype(buffer.layout)).itemsize
+            first = found[buffer].first if buffer in found else number
+            found[buffer] = Lifetime(size=size, first=first, last=number)
+    return found
