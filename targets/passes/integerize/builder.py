@@ -33,6 +33,7 @@ from mpqdeploy.targets.program import (
     Quant,
     Step,
     Tensor,
+    operands,
     walk,
 )
 
@@ -118,6 +119,7 @@ class Builder:
         self._reserved = set(reserved)
         self._producer: dict[str, int] = {}
         self._written: dict[tuple[int, Expr], list[tuple[Coded | None, str]]] = {}
+        self._depths: dict[Expr, int] = {}
 
     def group(self, shape: Shape4, anchor: Anchor | None, source: str = "") -> Group:
         group = Group(index=len(self.groups), shape=shape, anchor=anchor)
@@ -132,6 +134,13 @@ class Builder:
         self._producer[name] = -1
         group = self.group(logical, None)
         return Value(name=name, shape=shape, group=group, expr=Load(tensor=name))
+
+    def depth(self, expr: Expr) -> int:
+        """How many expressions lie on the longest way down."""
+        if expr not in self._depths:
+            below = (self.depth(operand) for operand in operands(expr))
+            self._depths[expr] = 1 + max(below, default=0)
+        return self._depths[expr]
 
     def write_codes(self, group: Group, coded: Coded) -> str:
         """The tensor that holds `coded`, written by `group`; written once."""

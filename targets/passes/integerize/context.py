@@ -97,7 +97,7 @@ class Context:
         if name not in self.values:
             what = f"('{name}') is a constant" if name else "is missing"
             raise node.error(f"its input {index} {what}")
-        value = self.values[name]
+        value = moves.shallow(self.builder, self.values[name])
         return value if padded else moves.unpadded(self.builder, value)
 
     def image(self, node: Node, index: int = 0, *, padded: bool = False) -> Value:

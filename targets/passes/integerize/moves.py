@@ -24,6 +24,7 @@ from mpqdeploy.targets.passes.integerize.expressions import mapped
 from mpqdeploy.targets.program import Affine, Expr, Load, walk
 from mpqdeploy.targets.views import Axis, Reindex, Resample, View
 
+DEEPEST = 64  # expressions above each other; a kernel of more is better cut in two
 # By rank: where the ONNX axes from 1 on are among a view's (rows, columns, channels).
 AXES = {2: (2,), 3: (2, 1), 4: (2, 0, 1)}
 
@@ -50,6 +51,19 @@ def image(builder: Builder, value: Value) -> Value:
     source = value.group.shape[1:]
     view = Reindex(shape=shape[1:], source=source, extents=(int(np.prod(source)),), order=(0,))
     return seen(builder, value, view, value.name, value.shape)
+
+
+def shallow(builder: Builder, value: Value) -> Value:
+    """`value`, read from a tensor where computing it in place would be an endless kernel."""
+    if builder.depth(value.expr) <= DEEPEST:
+        return value
+    group, coded = builder.group(value.group.shape, None), value.coded
+    if coded is None:
+        expr = Load(tensor=builder.write_float(value.group, value.expr, value.name))
+        return replace(value, group=group, expr=expr)
+    code = replace(coded, expr=Load(tensor=builder.write_codes(value.group, coded)))
+    read = coded_value(value.name, value.shape, group, code)
+    return replace(value, group=group, expr=read.expr, coded=code)
 
 
 def unpadded(builder: Builder, value: Value) -> Value:
