@@ -91,7 +91,10 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Everything the last table and the report show."""
+    """Everything the last table and the report show.
+
+    `budgets` are by the clock of the last measurement, `loop_budgets` by that of the rounds.
+    """
 
     title: str
     budgets: tuple[Budget, ...]
@@ -99,6 +102,7 @@ class Summary:
     rounds: tuple[Round, ...]
     bundle: str
     report: str
+    loop_budgets: tuple[Budget, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -118,5 +122,6 @@ class Summary:
             "rounds": [turn.to_json() for turn in self.rounds],
             "bundle": self.bundle,
             "report": self.report,
+            "loop_budgets": [asdict(budget) for budget in self.loop_budgets],
             "seconds": dict(self.seconds),
         }

@@ -63,8 +63,16 @@ def front(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
         yaxis_title="top-1 accuracy (%)",
     )
     # The float network is often ten times slower: on a linear axis the others would be one spot.
-    figure.update_xaxes(type="log", dtick="D2")
+    ends = [end for row in rows for end in row.latency.interval_us]
+    figure.update_xaxes(type="log", tickvals=_ticks(min(ends), max(ends)))
     return _html(figure)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Plain numbers around [low, high] for a logarithmic axis, six to a power of ten."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [float(f"{factor}e{power}") for power in powers for factor in (1, 1.5, 2, 3, 5, 7)]
+    return [tick for tick in ticks if low / 2 <= tick <= high * 2]
 
 
 def bits(policy: Policy, costs: Mapping[str, float]) -> str:

@@ -48,7 +48,7 @@ def render(summary: Summary, material: Material, plotly: str) -> str:
         loader=PackageLoader("mpqdeploy", "templates"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters.update(amount=amount, interval=interval)
-    latency = next((b for b in summary.budgets if b.metric == "latency"), None)
+    latency = next((b for b in summary.loop_budgets if b.metric == "latency"), None)
     policy = summary.searched.policy
     costs = (
         {name: material.table.cost(name, policy[name]) for name in material.table.entries}

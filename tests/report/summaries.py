@@ -67,6 +67,7 @@ def summary(
     return Summary(
         title=title,
         budgets=tuple(Budget(metric=metric, limit=limit) for metric, limit in limits),
+        loop_budgets=tuple(Budget(metric=metric, limit=1.1 * limit) for metric, limit in limits),
         rows=(row("float32", us=40.0, policy=False), row("uniform 8/8", us=14.0), row("searched")),
         rounds=(turn("uniform 8/8", 11.0), turn("round 0", 9.0, 1), turn("shipped 1", 10.0, 2)),
         bundle="runs/net/bundle",

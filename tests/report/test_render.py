@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpqdeploy.report import write_report
+from mpqdeploy.report import plots, write_report
 from mpqdeploy.report.render import amount, render, verdict
 from tests.report.summaries import material, row, summary
 
@@ -141,3 +141,16 @@ def test_a_verdict_holds_the_intervals_end_against_the_limit() -> None:
     assert one.latency.median_us < 10.1 < one.latency.interval_us[1]
     assert verdict(one, budget)["holds"] is False
     assert "measured 10.0 µs [" in verdict(one, budget)["value"]
+
+
+def test_rounds_are_held_against_the_budget_by_their_own_clock() -> None:
+    """The last measurement's clock may have drifted from that of the rounds."""
+    html = render(summary(limit_us=20.0), material(), "")
+    lines = [float(y) for y in re.findall(r'"y0":([0-9.]+),"y1":', html)]
+    assert pytest.approx(22.0) in lines
+    assert 20.0 not in lines
+
+
+def test_a_logarithmic_axis_has_plain_numbers() -> None:
+    assert plots._ticks(238.0, 992.0) == [150.0, 200.0, 300.0, 500.0, 700.0, 1000.0, 1500.0]
+    assert plots._ticks(0.9, 1.1) == [0.5, 0.7, 1.0, 1.5, 2.0]
