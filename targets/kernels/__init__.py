@@ -32,4 +32,10 @@ KERNELS: tuple[Kernel, ...] = (
     SoftmaxKernel(),
 )
 
-__all__ = ["KERNELS", "Kernel"]
+
+def versions() -> list[list[str | int]]:
+    """Names and versions of all kernels: what a stored latency depends on, their order does not."""
+    return sorted([kernel.name, kernel.version] for kernel in KERNELS)
+
+
+__all__ = ["KERNELS", "Kernel", "versions"]

@@ -32,7 +32,6 @@ class Emitted:
     reads: tuple[Buffer, ...]
     constants: tuple[NDArray[Any], ...]
     writes: tuple[Buffer, ...]
-    scratch_bytes: int = 0
 
 
 class Kernel(Protocol):

@@ -9,9 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.base import Schedule, Tensors
-from mpqdeploy.targets.kernels.geometry import cannot_overflow, stored_zero, zero_is_storable
+from mpqdeploy.targets.kernels.geometry import (
+    bytes_buffer,
+    cannot_overflow,
+    largest_stored,
+    stored_zero,
+    zero_is_storable,
+)
 from mpqdeploy.targets.kernels.storable import STORED_BITS, fits_bytes, storable
-from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layout, Layouts, storage_offset
+from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
 
@@ -26,10 +32,6 @@ def operand_of(step: Step, tensors: Tensors) -> Conv | None:
     if conv.weight_grid.bits > STORED_BITS:
         return None
     return conv if cannot_overflow(conv.weights, largest_stored(source.grid)) else None
-
-
-def largest_stored(grid: Grid) -> int:
-    return grid.high - storage_offset(grid)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,12 +67,7 @@ class Geometry:
 
     def find(self, layouts: Layouts) -> Layout:
         """The bytes layout of the input that covers every tap."""
-        least = self.operand.padding
-        for layout in layouts[self.conv.input]:
-            enough = all(a >= b for a, b in zip(layout.padding, least, strict=True))
-            if layout.kind == "bytes" and enough:
-                return layout
-        raise ValueError(f"{self.conv.input} has no bytes layout with padding {least}")
+        return bytes_buffer(self.conv.input, layouts, self.operand.padding).layout
 
     def start_values(self, lanes: int) -> NDArray[np.int32]:
         """What accumulators start at, per output channel and padded to whole blocks:

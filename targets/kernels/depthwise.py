@@ -15,10 +15,10 @@ from mpqdeploy.targets.kernels.convolution import (
     Geometry,
     column_tiles,
     cut,
-    largest_stored,
     operand_of,
 )
 from mpqdeploy.targets.kernels.depthwise_micro import Micro, micro_for
+from mpqdeploy.targets.kernels.geometry import largest_stored
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
@@ -89,7 +89,6 @@ class Depthwise:
             reads=(source, *epilogue.reads),
             constants=(*weights.constants, start, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=weights.scratch_bytes,
         )
 
 

@@ -83,7 +83,6 @@ class Direct:
             reads=(source, *epilogue.reads),
             constants=(*weights.constants, start, windows.first, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=weights.scratch_bytes,
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_avx2 import Avx2
 from mpqdeploy.targets.kernels.dot_inner import (
     DotInner,
@@ -22,11 +22,19 @@ from mpqdeploy.targets.kernels.dot_inner import (
 )
 from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
-from mpqdeploy.targets.kernels.geometry import cannot_overflow, dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.geometry import (
+    bytes_buffer,
+    cannot_overflow,
+    dense,
+    dense_operand,
+    largest_stored,
+    operand_of_dense,
+    stored_zero,
+)
 from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, blocks, tiles_for
 from mpqdeploy.targets.kernels.packing import Weights, lifted
-from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
-from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
+from mpqdeploy.targets.layout import Layout, Layouts
+from mpqdeploy.targets.program import Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
@@ -46,14 +54,14 @@ class DotKernel:
         if isa != self.micro.isa or found is None:
             return False
         conv, _, grid = found
-        largest = grid.high - storage_offset(grid)
+        largest = largest_stored(grid)
         fits = conv.weight_grid.low >= -128 and conv.weight_grid.high <= 127
         return fits and cannot_overflow(conv.weights, largest)
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        conv, _, grid = self._operand(step, tensors)
+        conv, _, grid = operand_of_dense(step, tensors)
         geometry = dense(step, tensors)
-        largest = (grid.high - storage_offset(grid)) << lifted(conv.weight_grid)
+        largest = largest_stored(grid) << lifted(conv.weight_grid)
         liftable = self.micro.unpacks and cannot_overflow(conv.weights, largest)
         found: list[Schedule] = []
         for tile in tiles_for(geometry, isa.lanes, self.micro.registers):
@@ -63,13 +71,6 @@ class DotKernel:
             if blocks(geometry, tile) <= FEW_BLOCKS:
                 ways = ways[::-1]
             found += [{**sizes, "unpack": way} for way in ways]
-        return found
-
-    @staticmethod
-    def _operand(step: Step, tensors: Tensors) -> tuple[Conv, Tensor, Grid]:
-        found = dense_operand(step, tensors)
-        if found is None:
-            raise ValueError(f"{step.name} is no dense integer convolution")
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
@@ -83,7 +84,7 @@ class DotKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        conv, tensor, grid = self._operand(step, tensors)
+        conv, tensor, grid = operand_of_dense(step, tensors)
         geometry = dense(step, tensors)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, geometry.padding)
@@ -118,7 +119,6 @@ class DotKernel:
             reads=(source, *epilogue.reads),
             constants=(*weights.constants, start, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=weights.scratch_bytes,
         )
 
 
@@ -130,15 +130,6 @@ def lowered(store: Store, shift: int, lanes: int) -> Store:
         store(T.shift_right(acc, T.broadcast(T.int32(shift), lanes)), n, y, x, channel)
 
     return divided if shift else store
-
-
-def bytes_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
-    """The tensor's bytes layout with at least this padding."""
-    for layout in layouts[tensor]:
-        enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
-        if layout.kind == "bytes" and enough:
-            return Buffer(tensor=tensor, layout=layout)
-    raise ValueError(f"{tensor} has no bytes layout with padding {padding}")
 
 
 DOT_KERNELS = tuple(DotKernel(micro) for micro in MICROS)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.convolution import column_tiles, cut
@@ -82,7 +80,6 @@ class FloatConvolution:
             reads=(source, *epilogue.reads),
             constants=(weights, first, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=4 * int(np.prod(padded)),
         )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.kernels.storable import storable
-from mpqdeploy.targets.layout import Layout, storage_offset, zero_code
+from mpqdeploy.targets.layout import Layout, Layouts, storage_offset, zero_code
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
 INT32_MAX = (1 << 31) - 1
@@ -78,6 +79,27 @@ def cannot_overflow(weights: NDArray[np.int32], largest: int) -> bool:
     """Whether no partial sum of stored value * weight, nor the zero correction, leaves int32."""
     magnitude = np.abs(weights.astype(np.int64)).reshape(weights.shape[0], -1).sum(axis=1)
     return int(magnitude.max(initial=0)) * 2 * largest <= INT32_MAX
+
+
+def operand_of_dense(step: Step, tensors: Mapping[str, Tensor]) -> tuple[Conv, Tensor, Grid]:
+    """`dense_operand` of a step that a kernel has matched. Raises `ValueError` for any other."""
+    found = dense_operand(step, tensors)
+    if found is None:
+        raise ValueError(f"{step.name} is no dense integer convolution")
+    return found
+
+
+def largest_stored(grid: Grid) -> int:
+    return grid.high - storage_offset(grid)
+
+
+def bytes_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
+    """The tensor's bytes layout with at least this padding."""
+    for layout in layouts[tensor]:
+        enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
+        if layout.kind == "bytes" and enough:
+            return Buffer(tensor=tensor, layout=layout)
+    raise ValueError(f"{tensor} has no bytes layout with padding {padding}")
 
 
 def dense_operand(step: Step, tensors: Mapping[str, Tensor]) -> tuple[Conv, Tensor, Grid] | None:

@@ -11,9 +11,14 @@ import numpy as np
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.dot import bytes_buffer
 from mpqdeploy.targets.kernels.dot_inner import start_values
-from mpqdeploy.targets.kernels.geometry import dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.geometry import (
+    bytes_buffer,
+    dense,
+    dense_operand,
+    operand_of_dense,
+    stored_zero,
+)
 from mpqdeploy.targets.kernels.lookup_build import TABLE, pixels_per_vector
 from mpqdeploy.targets.kernels.lookup_nest import LookupNest, LookupTile
 from mpqdeploy.targets.kernels.nest import divisors
@@ -67,10 +72,7 @@ class LookupKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        found = dense_operand(step, tensors)
-        if found is None:
-            raise ValueError(f"{step.name} is no dense integer convolution")
-        conv, tensor, grid = found
+        conv, tensor, grid = operand_of_dense(step, tensors)
         geometry = dense(step, tensors)
         tile = LookupTile(schedule["vectors"], schedule["blocks"])
         largest = largest_stored(grid, conv.weight_grid)
@@ -97,7 +99,6 @@ class LookupKernel:
             reads=(source, *epilogue.reads),
             constants=(*nest.weights.constants, start, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=nest.scratch_bytes,
         )
 
 

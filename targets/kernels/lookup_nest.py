@@ -106,10 +106,6 @@ class LookupNest:
     def _wide(self) -> int:
         return pixels_per_vector(self.isa)
 
-    @property
-    def scratch_bytes(self) -> int:
-        return self.rows.bytes + self.weights.scratch_bytes
-
     def emit(self, source: Any, origin: tuple[int, int], start: Any, store: Store) -> None:
         """`source`: the bytes buffer; `origin`: see `Dense.origin`;
         `start`: what is added to the sums of lookups, per output channel."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_build import (
@@ -61,10 +59,6 @@ class TableRows:
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.span, self.geometry.stride[1], self.groups, self.slots * TABLE)
-
-    @property
-    def bytes(self) -> int:
-        return int(np.prod(self.shape))
 
     def build(self, source: Any, tables: Any, n: Any, row: Any, origin: tuple[int, int]) -> None:
         """Emit the loops that build input row `row` (counted from `origin`) into its ring slot."""

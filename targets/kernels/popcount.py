@@ -11,7 +11,7 @@ from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.geometry import dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.geometry import dense, dense_operand, operand_of_dense, stored_zero
 from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, tiles_for
 from mpqdeploy.targets.kernels.popcount_border import Border
 from mpqdeploy.targets.kernels.popcount_inner import (
@@ -56,10 +56,7 @@ class PopcountKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        found = dense_operand(step, tensors)
-        if found is None:
-            raise ValueError(f"{step.name} is no dense integer convolution")
-        conv, tensor, grid = found
+        conv, tensor, grid = operand_of_dense(step, tensors)
         geometry, lanes = dense(step, tensors), isa.lanes
         source = bits_buffer(conv.input, layouts, geometry.padding)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
@@ -88,7 +85,6 @@ class PopcountKernel:
             reads=(source, *epilogue.reads),
             constants=(words, start, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=border.scratch_bytes,
         )
 
 

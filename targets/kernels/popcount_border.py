@@ -33,11 +33,6 @@ class Border:
         self._sums: Any = None
         self._total: Any = None
 
-    @property
-    def scratch_bytes(self) -> int:
-        vectors, taps, _, _, lanes = self._words
-        return vectors * taps * lanes * 4 if self.needed else 0
-
     def prepare(self, weights: Any) -> None:
         """Count the weights of every tap and output channel."""
         from tvm.script.ir_builder import tirx as T

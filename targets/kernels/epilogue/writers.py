@@ -51,17 +51,18 @@ class Writer:
         return [place.n, place.y + top, place.x + left]
 
     def _store_bytes(self, stored: Any, place: Place) -> None:
-        lanes = min(place.lanes, stored_channels(self._channels))
-        if lanes < place.lanes:
-            stored = T.Shuffle([stored], list(range(lanes)))
+        stored, lanes = self._present(stored, place)
         codes = T.cast(stored, f"uint8x{lanes}")
         T.buffer_store(self.arg, codes, [*self.pixel(place), T.ramp(place.c, 1, lanes)])
 
     def _store_channels(self, value: Any, place: Place) -> None:
-        lanes = min(place.lanes, stored_channels(self._channels))
-        if lanes < place.lanes:
-            value = T.Shuffle([value], list(range(lanes)))
+        value, lanes = self._present(value, place)
         T.buffer_store(self.arg, value, [*self.pixel(place), ramp(place.c, lanes)])
+
+    def _present(self, vector: Any, place: Place) -> tuple[Any, int]:
+        """The lanes of a vector that a pixel has room for, and how many those are."""
+        lanes = min(place.lanes, stored_channels(self._channels))
+        return (vector if lanes == place.lanes else T.Shuffle([vector], list(range(lanes)))), lanes
 
     def _store_bits(self, evaluation: Evaluation, place: Place) -> None:
         grid = self.grid

@@ -13,9 +13,17 @@ import numpy as np
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.dot import MICROS, bytes_buffer
+from mpqdeploy.targets.kernels.dot import MICROS
 from mpqdeploy.targets.kernels.dot_inner import GROUP, Micro, order_weights
-from mpqdeploy.targets.kernels.geometry import Dense, dense, dense_operand, stored_zero
+from mpqdeploy.targets.kernels.geometry import (
+    Dense,
+    bytes_buffer,
+    dense,
+    dense_operand,
+    largest_stored,
+    operand_of_dense,
+    stored_zero,
+)
 from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.winograd.filtering import (
@@ -26,8 +34,8 @@ from mpqdeploy.targets.kernels.winograd.filtering import (
     fits,
 )
 from mpqdeploy.targets.kernels.winograd.nest import Arguments, emit_nest
-from mpqdeploy.targets.kernels.winograd.plan import Plan, WinogradTile
-from mpqdeploy.targets.layout import Layout, Layouts, storage_offset
+from mpqdeploy.targets.kernels.winograd.plan import Plan, WinogradTile, tiles_of
+from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Grid, Step
 
 # With fewer the transforms outweigh the products: 16 channels, and images of 8 x 8, were never
@@ -90,22 +98,19 @@ class WinogradKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        found = dense_operand(step, tensors)
-        if found is None:
-            raise ValueError(f"{step.name} is no dense integer convolution")
-        conv, tensor, grid = found
+        conv, tensor, grid = operand_of_dense(step, tensors)
         geometry, filtering = dense(step, tensors), FILTERINGS[schedule["m"]]
         tile = WinogradTile(tiles=schedule["tiles"], vectors=schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, _padding(geometry, filtering))
-        largest = _largest(grid)
+        largest = largest_stored(grid)
         added = corrections(filtering, conv.weights, largest, stored_zero(tensor, grid))
         channels = channel_vectors(geometry.out_channels, isa.lanes) * isa.lanes
         added = np.pad(added, ((0, 0), (0, channels - added.shape[1])))
         ordered = order_weights(conv.weights, tile.vectors, self.micro)
-        together = _together(geometry, conv.weight_grid, tile, isa)
+        plan = Plan(geometry=geometry, filtering=filtering, tile=tile, lanes=isa.lanes)
+        together = _together(plan, conv.weight_grid)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
-        plan = Plan(geometry=geometry, filtering=filtering, tile=tile, lanes=isa.lanes)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -129,7 +134,6 @@ class WinogradKernel:
             reads=(source, *epilogue.reads),
             constants=(*weights.constants, added, *epilogue.constants),
             writes=epilogue.writes,
-            scratch_bytes=weights.scratch_bytes + plan.scratch_bytes,
         )
 
     def _filterings(self, step: Step, tensors: Tensors) -> tuple[Filtering, ...]:
@@ -138,20 +142,20 @@ class WinogradKernel:
         if found is None:
             return ()
         conv, tensor, grid = found
-        largest = _largest(grid)
+        largest = largest_stored(grid)
         if stored_zero(tensor, grid) > largest:  # a border that no offset was made for
             return ()
         return tuple(f for _, f in sorted(FILTERINGS.items()) if fits(f, largest, conv.weights))
 
     def _tiles(self, geometry: Dense, filtering: Filtering) -> Sequence[WinogradTile]:
         vectors = channel_vectors(geometry.out_channels, self.micro.isa.lanes)
-        tiles = -(-geometry.out_width // filtering.m) * -(-geometry.out_height // filtering.m)
+        across, down = tiles_of(geometry, filtering)
         found = []
         for wide in (2, 4, 1):
             if vectors % wide or wide > self.micro.registers:
                 continue
-            blocks = -(-tiles // (self.micro.registers // wide))
-            found.append(WinogradTile(tiles=-(-tiles // blocks), vectors=wide))
+            blocks = -(-across * down // (self.micro.registers // wide))
+            found.append(WinogradTile(tiles=-(-across * down // blocks), vectors=wide))
         return found
 
 
@@ -160,12 +164,10 @@ def _three_by_three(geometry: Dense) -> bool:
     return plain and geometry.in_channels % GROUP == 0 and geometry.kernel == (TAPS, TAPS)
 
 
-def _together(geometry: Dense, grid: Grid, tile: WinogradTile, isa: Isa) -> int | None:
+def _together(plan: Plan, grid: Grid) -> int | None:
     """Vectors of weights in one packed unit; None where a tap's vectors fill no whole units."""
-    codes = isa.lanes * GROUP
-    unit = unpacked_at_once(grid) // codes
-    groups = -(-geometry.in_channels // GROUP)
-    return None if groups * tile.vectors % unit else unit
+    unit = unpacked_at_once(grid) // plan.codes
+    return None if plan.weight_vectors % unit else unit
 
 
 def _padding(geometry: Dense, filtering: Filtering) -> tuple[int, int, int, int]:
@@ -173,11 +175,6 @@ def _padding(geometry: Dense, filtering: Filtering) -> tuple[int, int, int, int]
     top, left, bottom, right = geometry.padding
     below, beside = -geometry.out_height % filtering.m, -geometry.out_width % filtering.m
     return top, left, bottom + below, right + beside
-
-
-def _largest(grid: Grid) -> int:
-    """Greatest stored value."""
-    return grid.high - storage_offset(grid)
 
 
 WINOGRAD_KERNELS = tuple(WinogradKernel(micro) for micro in MICROS)

@@ -1,4 +1,4 @@
-"""How a minimal-filtering convolution is cut up, and how large its scratch buffers are."""
+"""How a minimal-filtering convolution is cut up, and how its scratch is laid out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from mpqdeploy.targets.kernels.dot_inner import GROUP
 from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.packing import LINE
 from mpqdeploy.targets.kernels.winograd.filtering import Filtering
 from mpqdeploy.targets.layout import stored_channels
 
 CHUNK_BYTES = 400_000  # of transformed inputs: with the weights' tile, within a 1 MiB cache
-LINE = 64  # bytes of a cache line
-ACC_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +44,12 @@ class Plan:
     @property
     def across(self) -> int:
         """Tiles side by side."""
-        return -(-self.geometry.out_width // self.filtering.m)
+        return tiles_of(self.geometry, self.filtering)[0]
 
     @property
     def tiles(self) -> int:
-        return self.across * -(-self.geometry.out_height // self.filtering.m)
+        across, down = tiles_of(self.geometry, self.filtering)
+        return across * down
 
     @property
     def blocks(self) -> int:
@@ -94,12 +94,10 @@ class Plan:
         """Bytes from one component of a tile's weights to the next."""
         return _unaliased(self.weight_vectors * self.codes)
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Of transformed inputs, transformed weights, and sums before the output transform."""
-        inputs = self.blocks_per_chunk * self.input_stride
-        sums = self.tile.registers * self.lanes * ACC_BYTES
-        return self.components * (inputs + self.weight_stride + sums)
+
+def tiles_of(geometry: Dense, filtering: Filtering) -> tuple[int, int]:
+    """Tiles side by side, and one below the other."""
+    return -(-geometry.out_width // filtering.m), -(-geometry.out_height // filtering.m)
 
 
 def _unaliased(size: int) -> int:
