@@ -24,7 +24,10 @@ STACK = 1024  # bytes: smaller buffers are registers, or on the stack (TVM's kMa
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pointed:
-    """A kernel on addresses: those of its buffers, and then of its scratch, of `scratch` bytes."""
+    """A kernel on addresses: those of its buffers, and then of its scratch, of `scratch` bytes.
+
+    `function`: the PrimFunc, or the global variable that stands for it in a module.
+    """
 
     function: Any
     scratch: tuple[int, ...]
@@ -32,10 +35,9 @@ class Pointed:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Call:
-    """A step's kernel, as a global variable of the module, its scratch and its arguments."""
+    """A step's kernel, by its global variable, and its arguments."""
 
-    kernel: Any
-    scratch: tuple[int, ...]
+    kernel: Pointed
     emitted: Emitted
 
 
@@ -127,16 +129,18 @@ def chain(
     from tvm.script.ir_builder import IRBuilder
     from tvm.script.ir_builder import tirx as T
 
+    from mpqdeploy.targets.kernels.epilogue import declare
+
     between = _between([*inputs, *results], steps, tensors)
     arena = place(between)
     with IRBuilder() as builder, T.prim_func():
         T.func_name(symbol)
         address: dict[Hashable, Any] = {
-            buffer: _declared(f"input{i}", buffer, tensors).data for i, buffer in enumerate(inputs)
+            buffer: declare(f"input{i}", buffer, tensors).data for i, buffer in enumerate(inputs)
         }
         held = T.arg("constants", T.buffer(constants.data.shape, "uint8")).data
         for i, buffer in enumerate(results):
-            address[buffer] = _declared(f"result{i}", buffer, tensors).data
+            address[buffer] = declare(f"result{i}", buffer, tensors).data
         memory = T.alloc_buffer((max(arena.size, 1),), "uint8", scope="global")
         # Not `address_of` an element: that counts as a read alone, and what is only read is
         # taken for undefined.
@@ -150,16 +154,9 @@ def chain(
                 for array in emitted.constants
             ]
             given += [address[buffer] for buffer in emitted.writes]
-            given += [address[number, part] for part in range(len(step.scratch))]
-            T.evaluate(step.kernel(*given))
+            given += [address[number, part] for part in range(len(step.kernel.scratch))]
+            T.evaluate(step.kernel.function(*given))
     return builder.get().with_attr("global_symbol", symbol)
-
-
-def _declared(name: str, buffer: Buffer, tensors: Tensors) -> Any:
-    from tvm.script.ir_builder import tirx as T
-
-    shape = buffer_shape(tensors[buffer.tensor], buffer.layout)
-    return T.arg(name, T.buffer(shape, buffer_dtype(buffer.layout)))
 
 
 def _between(
@@ -168,7 +165,7 @@ def _between(
     """The buffers that only the steps see, by themselves, and scratch, by (step, number)."""
     found: dict[Hashable, Lifetime] = {}
     for number, step in enumerate(steps):
-        for part, size in enumerate(step.scratch):
+        for part, size in enumerate(step.kernel.scratch):
             found[number, part] = Lifetime(size=size, first=number, last=number)
         for buffer in (*step.emitted.reads, *step.emitted.writes):
             if buffer in outside:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted
 from mpqdeploy.targets.layout import Layouts, buffer_dtype, buffer_shape
-from mpqdeploy.targets.passes.chain import PREFIX, Call, Constants, chain, on_pointers
+from mpqdeploy.targets.passes.chain import PREFIX, Call, Constants, Pointed, chain, on_pointers
 from mpqdeploy.targets.passes.select import Choice
 from mpqdeploy.targets.program import Port, Program
 
@@ -52,7 +52,7 @@ def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa:
     builder = relax.BlockBuilder()
     kernels = _add_kernels(builder, emitted)
     steps = [
-        Call(kernel=kernels[name][0], scratch=kernels[name][1], emitted=function)
+        Call(kernel=kernels[name], emitted=function)
         for name, function in emitted.items()
         if function.writes
     ]
@@ -66,24 +66,20 @@ def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa:
     return Module(relax=builder.get(), emitted=emitted, traced=traced)
 
 
-def _add_kernels(
-    builder: Any, emitted: Mapping[str, Emitted]
-) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """One private function per distinct kernel: layers of one shape share their machine code.
-
-    By step: its global variable, and the bytes of its scratch buffers.
-    """
+def _add_kernels(builder: Any, emitted: Mapping[str, Emitted]) -> dict[str, Pointed]:
+    """One private function per distinct kernel: layers of one shape share their machine code."""
     from tvm_ffi import structural_equal, structural_hash
 
-    known: dict[int, list[tuple[Any, Any]]] = {}
-    kernels: dict[str, tuple[Any, tuple[int, ...]]] = {}
+    known: dict[int, list[tuple[Any, Pointed]]] = {}
+    kernels: dict[str, Pointed] = {}
     for index, (step, function) in enumerate(emitted.items()):
         bare = function.func.without_attr("global_symbol")
         same = known.setdefault(structural_hash(bare), [])
         found = next((kernel for other, kernel in same if structural_equal(bare, other)), None)
         if found is None:
-            pointed = on_pointers(bare)
-            found = (builder.add_func(pointed.function, f"{PREFIX}{index}"), pointed.scratch)
+            found = on_pointers(bare)
+            name = builder.add_func(found.function, f"{PREFIX}{index}")
+            found = replace(found, function=name)
             same.append((bare, found))
         kernels[step] = found
     return kernels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -114,10 +115,26 @@ def space_to_depth(context: Context, node: Node) -> Value:
     return _reindexed(context, node, value, extents, [2, 4, 0, 1, 3], shape)
 
 
+def _resampled(value: Value, shape: Sequence[int], axes: Mapping[int, Axis]) -> Resample:
+    """What a result of `shape` takes of `value`, by its own axes, 1 and up; the others as is."""
+    seen_axes = [Axis(), Axis(), Axis()]
+    for axis, taken in axes.items():
+        seen_axes[AXES[len(shape)][axis - 1]] = taken
+    rows, columns, channels = seen_axes
+    return Resample(
+        shape=logical_shape(tuple(shape))[1:],
+        source=value.group.shape[1:],
+        rows=rows,
+        columns=columns,
+        channels=channels,
+    )
+
+
 def slice_node(context: Context, node: Node) -> Value:
     value = context.image(node)
     rank = len(value.shape)
-    axes, shape = [Axis(), Axis(), Axis()], list(value.shape)
+    axes: dict[int, Axis] = {}
+    shape = list(value.shape)
     for start, end, axis, step in _slice_parameters(context, node, rank):
         if step == 0:
             raise node.error("its step is 0")
@@ -129,18 +146,11 @@ def slice_node(context: Context, node: Node) -> Value:
                 f"it takes {len(taken)} elements of axis {axis} of shape {list(value.shape)}",
                 hint="The batch cannot be sliced, and something has to be left.",
             )
-        axes[AXES[rank][axis - 1]] = Axis(step=step, offset=taken[0])
+        axes[axis] = Axis(step=step, offset=taken[0])
         shape[axis] = len(taken)
-    if tuple(shape) == value.shape and axes == [Axis()] * 3:
+    if not axes:
         return context.renamed(node, value, value.shape)
-    view = Resample(
-        shape=logical_shape(tuple(shape))[1:],
-        source=value.group.shape[1:],
-        rows=axes[0],
-        columns=axes[1],
-        channels=axes[2],
-    )
-    return context.seen(node, value, view, tuple(shape))
+    return context.seen(node, value, _resampled(value, shape, axes), tuple(shape))
 
 
 def split(context: Context, node: Node) -> Value:
@@ -154,15 +164,7 @@ def split(context: Context, node: Node) -> Value:
         raise node.error(f"it splits axis {axis} of shape {list(value.shape)} into {sizes}")
     start = 0
     for name, shape, size in zip(names, shapes, sizes, strict=True):
-        axes = [Axis(), Axis(), Axis()]
-        axes[AXES[rank][axis - 1]] = Axis(offset=start)
-        view = Resample(
-            shape=logical_shape(shape)[1:],
-            source=value.group.shape[1:],
-            rows=axes[0],
-            columns=axes[1],
-            channels=axes[2],
-        )
+        view = _resampled(value, shape, {axis: Axis(offset=start)})
         part = seen(context.builder, value, view, name, shape)
         part.group.add_sources(context.sources(node))
         context.values[name] = part
@@ -212,17 +214,8 @@ def pad(context: Context, node: Node) -> Value:
         padding = (top + before[2], left + before[3], bottom + after[2], right + after[3])
         return replace(context.renamed(node, value, shape), padding=padding)
     value = context.image(node)
-    axes = [Axis(), Axis(), Axis()]
-    for axis in range(1, rank):
-        axes[AXES[rank][axis - 1]] = Axis(offset=-before[axis])
-    view = Resample(
-        shape=logical_shape(shape)[1:],
-        source=value.group.shape[1:],
-        rows=axes[0],
-        columns=axes[1],
-        channels=axes[2],
-    )
-    return context.seen(node, value, view, shape)
+    axes = {axis: Axis(offset=-before[axis]) for axis in range(1, rank)}
+    return context.seen(node, value, _resampled(value, shape, axes), shape)
 
 
 def _pad_parameters(context: Context, node: Node, rank: int) -> tuple[list[int], list[int]]:
