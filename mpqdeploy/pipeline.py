@@ -101,8 +101,9 @@ class _Run:
             last = attempt == context.config.refit.rounds or not searched.result["inside"]
             if rows[-1].inside(budgets) or last:
                 rounds = (*found.rounds, *known)
-                both = (budgets, found.budgets)
-                return self._finish(table, both, rounds, searched, deployed, rows, floating)
+                return self._finish(
+                    table, budgets, found.budgets, rounds, searched, deployed, rows, floating
+                )
             context.ui.note("  the shipped network, as measured, is over the budget: search on")
 
     def _search(
@@ -153,20 +154,20 @@ class _Run:
     def _finish(
         self,
         table: CostTable,
-        budgets: tuple[tuple[Budget, ...], tuple[Budget, ...]],
+        budgets: tuple[Budget, ...],
+        loop_budgets: tuple[Budget, ...],
         rounds: tuple[Round, ...],
         searched: Done,
         deployed: Done,
         rows: tuple[Row, ...],
         floating: Done,
     ) -> Summary:
-        """`budgets`: by the clock of the last measurement, and by that of the rounds."""
         context = self.context
         bundle = ship(context, deployed, rows[-1], floating.result["accuracy"])
         summary = Summary(
             title=f"{context.spec.name} on {context.dataset.name}",
-            budgets=budgets[0],
-            loop_budgets=budgets[1],
+            budgets=budgets,
+            loop_budgets=loop_budgets,
             rows=rows,
             rounds=rounds,
             bundle=str(bundle),

@@ -47,6 +47,11 @@ class Task:
         if self._bar is not None and self._id is not None:
             self._bar.update(self._id, total=total)
 
+    def track(self, done: int, total: int, note: str = "") -> None:
+        """`done` of a total that may have changed: the shape of a profile's progress."""
+        self.resize(total)
+        self.reach(done, note)
+
     def reach(self, done: int, note: str = "") -> None:
         """`done` of the total are done."""
         self._done = done

@@ -13,6 +13,8 @@ from mpqdeploy.targets.devices import pinned
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.measure import Timer, call_timer, measure_together
+from mpqdeploy.targets.passes.integerize import integerize
+from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.target import Target
 from mpqdeploy.ui import Ui
@@ -44,8 +46,7 @@ class Comparison:
         self.target = target
         self.folder = folder
         self.ui = ui
-        self.sites = network.sites()
-        self.macs = sum(site.macs for site in self.sites)
+        self.macs = sum(site.macs for site in network.sites())
         self.image = zoo.images(network, 1)
         self.making: list[dict[str, Any]] = []
 
@@ -84,7 +85,7 @@ class Comparison:
         label = f"{self.network.name} {precision}"
         with self.ui.step(f"{label}: export"):
             source = zoo.qonnx_file(self.network, precision, self.folder)
-        tuning = self._tune(label, precision, store) if store else {}
+        tuning = self._tune(label, source, store) if store else {}
         measured = ours.tuned(self.target, store) if store else None
         how = "tuned" if store else "untuned"
         library = source.with_name(f"{source.name.partition('.')[0]}-{how}.so")
@@ -104,17 +105,12 @@ class Comparison:
             file_bytes=made.report.library_bytes,
         )
 
-    def _tune(self, label: str, precision: str, store: RecordStore) -> dict[str, Any]:
+    def _tune(self, label: str, source: Path, store: RecordStore) -> dict[str, Any]:
         """Tunes twice: the second time everything comes out of the database."""
-        policy = zoo.policy(self.sites, precision)
+        program = integerize(normalize(source))
         with self.ui.step(f"{label}: tune"), self.ui.task("candidates", 1) as task:
-
-            def show(done: int, total: int, layer: str) -> None:
-                task.resize(total)
-                task.reach(done, layer)
-
-            first = ours.tune(self.sites, policy, self.target, store, show)
-        again = ours.tune(self.sites, policy, self.target, store)
+            first = ours.timed(program, self.target, store, task.track)
+        again = ours.timed(program, self.target, store)
         self.ui.note(
             f"  {first.timed} of {first.total} candidates timed in {first.seconds:.1f} s, "
             f"from the database {again.seconds:.2f} s"

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.core import ModelError, Policy, Site
+from mpqdeploy.core import ModelError
 from mpqdeploy.core.files import read_json, sha256, write_json
 from mpqdeploy.provenance import measurements
 from mpqdeploy.targets.compile import Compiled, compile_qonnx
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.passes.select import Measured
-from mpqdeploy.targets.profile import Progress, profile
+from mpqdeploy.targets.profile import Progress
+from mpqdeploy.targets.program import Program
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.target import Target
+from mpqdeploy.targets.tune import tune
 from mpqdeploy.targets.verify import verify_library
 
 Image = NDArray[np.float32]
@@ -33,31 +34,14 @@ class Tuning:
     seconds: float
 
 
-def tune(
-    sites: Sequence[Site],
-    policy: Policy,
-    target: Target,
-    store: RecordStore,
-    progress: Progress | None = None,
+def timed(
+    program: Program, target: Target, store: RecordStore, progress: Progress | None = None
 ) -> Tuning:
-    """Time every candidate kernel of the policy's layers that `store` has no record of.
-
-    Raises `ModelError` where nothing is stored and nothing was timed.
-    """
-    counts: list[tuple[int, int]] = []
-
-    def count(done: int, total: int, layer: str) -> None:
-        counts.append((done, total))
-        if progress:
-            progress(done, total, layer)
-
+    """Tune the program's layers, and say how long it took."""
     started = time.perf_counter()
-    pinned = [replace(site, pinned=policy[site.name]) for site in sites]
-    profile(pinned, (), target, store, progress=count)
+    found = tune(program, target, store, progress=progress)
     seconds = time.perf_counter() - started
-    if not counts or counts[-1][0] == 0:
-        raise ModelError("tuning has measured no candidate.")
-    return Tuning(timed=counts[-1][0] - counts[0][0], total=counts[-1][1], seconds=seconds)
+    return Tuning(timed=found.timed, total=found.candidates, seconds=seconds)
 
 
 def tuned(target: Target, store: RecordStore) -> Measured:

@@ -9,10 +9,9 @@ from mpqdeploy.core import Budget, CostTable
 from mpqdeploy.results import Round
 from mpqdeploy.run_folder import Done
 from mpqdeploy.search.program import cheapest
-from mpqdeploy.steps.context import WIDEST, Context
+from mpqdeploy.steps.context import REFERENCE, WIDEST, Context
 from mpqdeploy.steps.draft import Reference, draft_round, reference, time_draft
 
-REFERENCE = "uniform 8/8"
 LIBRARY = "reference.so"
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 250
 WIDEST = Precision(weight_bits=8, act_bits=8)
+REFERENCE = f"uniform {WIDEST}"
 
 
 @dataclass(frozen=True)

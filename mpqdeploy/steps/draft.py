@@ -22,7 +22,7 @@ from mpqdeploy.results import Round
 from mpqdeploy.steps.context import WIDEST, Context
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.fingerprint import short_hash
-from mpqdeploy.targets.kernels import KERNELS
+from mpqdeploy.targets.kernels import versions
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.measure import Timer, at_clock_of, call_timer, measure, measure_together
 
@@ -77,7 +77,7 @@ def _digest(context: Context, policy: Policy, against: LatencyRecord | None = No
         "policy": policy.to_json(),
         "target": context.target.key,
         "machine": short_hash(context.fingerprint),
-        "kernels": [[kernel.name, kernel.version] for kernel in KERNELS],
+        "kernels": versions(),
         "protocol": vars(context.protocol),
         "mpqdeploy": __version__,
         "reference_us": against.median_us if against else None,

@@ -9,7 +9,7 @@ from mpqdeploy.config.sections import BudgetSection
 from mpqdeploy.core import Budget, LatencyRecord
 from mpqdeploy.results import Row
 from mpqdeploy.run_folder import Done
-from mpqdeploy.steps.context import WIDEST, Context
+from mpqdeploy.steps.context import REFERENCE, Context
 from mpqdeploy.steps.deploy import LIBRARY, policy_of
 from mpqdeploy.steps.rivals import FLOAT, INT8, bound
 from mpqdeploy.targets.library import Library
@@ -53,6 +53,11 @@ def rows_of(done: Done) -> tuple[Row, ...]:
     return tuple(Row.from_json(data) for data in done.result)
 
 
+def reference_row(rows: Sequence[Row]) -> Row | None:
+    """The uniform 8/8 network, if it is among the baselines."""
+    return next((row for row in rows if row.name == REFERENCE), None)
+
+
 def budgets_now(
     sections: Sequence[BudgetSection], budgets: Sequence[Budget], rows: Sequence[Row]
 ) -> tuple[Budget, ...]:
@@ -62,7 +67,7 @@ def budgets_now(
     others: a machine's clock drifts by more than an interval between the anchors and the end of a
     run [o]. Without that row, and for every other limit, the budget stays what it was.
     """
-    wide = next((row for row in rows if row.name == f"uniform {WIDEST}"), None)
+    wide = reference_row(rows)
     return tuple(
         section.parsed().resolve(wide.latency.median_us)
         if wide is not None and budget.metric == "latency" and section.parsed().relative

@@ -24,9 +24,6 @@ def _work(context: Context) -> CostTable:
         sorted({*context.precisions, *context.config.uniform_baselines()}, reverse=True)
     )
     with context.ui.task("profiling kernels", 1) as task:
-
-        def progress(done: int, total: int, what: str) -> None:
-            task.resize(total)
-            task.reach(done, what)
-
-        return profile(context.sites, precisions, context.target, context.store, progress=progress)
+        return profile(
+            context.sites, precisions, context.target, context.store, progress=task.track
+        )

@@ -11,7 +11,7 @@ from mpqdeploy.config import Config
 from mpqdeploy.core import CostTable, Fingerprint
 from mpqdeploy.run_folder import RunFolder
 from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
-from mpqdeploy.targets.kernels import KERNELS
+from mpqdeploy.targets.kernels import versions
 from mpqdeploy.targets.target import Target, load_target
 from mpqdeploy.ui import Ui
 
@@ -24,7 +24,7 @@ def profile_inputs(config: Config, target: Target, fingerprint: Fingerprint) -> 
         **config.part("model", "data", "target", "precisions", "baselines"),
         "target": target.key,
         "machine": short_hash(fingerprint),
-        "kernels": [[kernel.name, kernel.version] for kernel in KERNELS],
+        "kernels": versions(),
     }
 
 

@@ -25,8 +25,9 @@ from mpqdeploy.search.engine import (
 from mpqdeploy.search.refit import Refit, refit
 from mpqdeploy.search.refit import Round as Point
 from mpqdeploy.steps.anchors import Anchors
-from mpqdeploy.steps.context import WIDEST, Context
+from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.draft import Reference, draft_round, time_draft
+from mpqdeploy.steps.measure import reference_row
 from mpqdeploy.targets.measure import at_clock_of
 
 ENGINE = "engine"
@@ -254,7 +255,7 @@ def shipped_round(last: Round, rows: Sequence[Row], against: Reference, attempt:
     reference's clock, as a draft is, where the uniform 8/8 network was timed beside it.
     """
     record = rows[-1].latency
-    wide = next((row for row in rows if row.name == f"uniform {WIDEST}"), None)
+    wide = reference_row(rows)
     if wide is not None:
         record = at_clock_of(record, wide.latency, against.record)
     return replace(last, index=last.index + 1, name=f"{SHIPPED} {attempt}", measured=record)

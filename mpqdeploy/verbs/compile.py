@@ -82,12 +82,7 @@ def compile_model(
 def _tuner(target: Target, store: RecordStore, ui: Ui) -> Callable[[Program], None]:
     def run(program: Program) -> None:
         with ui.task("timing kernels", 1) as task:
-
-            def progress(done: int, total: int, what: str) -> None:
-                task.resize(total)
-                task.reach(done, what)
-
-            found = tune(program, target, store, progress=progress)
+            found = tune(program, target, store, progress=task.track)
         ui.note(f"  {found.timed} of {found.candidates} candidates timed, the others known")
 
     return run
