@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
 from mpqdeploy.core import Policy
-from mpqdeploy.nn import SearchLayer, scale_clip_, site_layers
+from mpqdeploy.nn import SearchLayer, scale_clip_, site_layers, task_of
 from mpqdeploy.nn.training import Recipe, TrainingError, make_optimizer, set_rate
 from mpqdeploy.nn.training.device import autocast, home
 from mpqdeploy.search.advantage import Advantages, axes
@@ -59,7 +58,7 @@ class Bilevel:
         """One SGD step on the cross-entropy, then Scale-Clip; the loss before the step."""
         set_rate(self.weight_optimizer, rate)
         with _frozen(self._logits):
-            loss = self._cross_entropy(images, labels)
+            loss = self._loss(images, labels)
             self.weight_optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         value = _finite(loss, "the weights' loss")
@@ -77,7 +76,7 @@ class Bilevel:
         """
         self.theta_optimizer.zero_grad(set_to_none=True)
         with _frozen(self._weights):
-            cross_entropy = self._cross_entropy(images, labels)
+            cross_entropy = self._loss(images, labels)
             _finite(cross_entropy, "the logits' loss")
             cross_entropy.backward()  # type: ignore[no-untyped-call]
         if note:
@@ -147,10 +146,11 @@ class Bilevel:
                 )
             _scale(layer, before, low)
 
-    def _cross_entropy(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The task's loss: cross-entropy for a classifier."""
         with autocast(self._place):
             outputs = self.net(images.to(self._place))
-        return F.cross_entropy(outputs.float(), labels.to(self._place))
+        return task_of(self.net).judge(outputs, targets.to(self._place)).loss
 
     def _penalties(self) -> tuple[Tensor, Tensor]:
         probabilities = self.probabilities()

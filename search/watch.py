@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from mpqdeploy.data import Loader
+from mpqdeploy.nn import task_of
 from mpqdeploy.nn.training import evaluate
 from mpqdeploy.search.bilevel import Bilevel
 from mpqdeploy.search.engine import Problem
-
-BATCH = 256
 
 
 @torch.no_grad()
@@ -21,7 +20,8 @@ def observe(bilevel: Bilevel, problem: Problem, val_batches: int) -> dict[str, A
     """The fields of an `Epoch` that are read off the supernet; accuracy on `val_batches`."""
     probabilities = bilevel.probabilities()
     expected = bilevel.costs.in_units(bilevel.costs(probabilities))
-    batches = islice(iter(Loader(problem.dataset, "val", batch_size=BATCH)), val_batches)
+    size = task_of(bilevel.net).evaluation_batch
+    batches = islice(iter(Loader(problem.dataset, "val", batch_size=size)), val_batches)
     return {
         "expected": expected,
         "violation": {

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from mpqdeploy.core.preprocessing import Preprocessing
-from mpqdeploy.data.dataset import Labels, Pixels, Rows
+from mpqdeploy.data.dataset import Labelled, Labels, Pixels, Rows
 from mpqdeploy.data.spec import DataSpec, Split
 from mpqdeploy.data.splits import held_out_split, require, training_splits
 
@@ -18,7 +18,7 @@ Pool = tuple[Pixels, Labels]
 Augmentation = Callable[[Pixels, np.random.Generator], Pixels]
 
 
-class ArrayDataset:
+class ArrayDataset(Labelled):
     """Two pools, training and test images, each read when first needed."""
 
     def __init__(

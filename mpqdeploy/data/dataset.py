@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,12 +13,13 @@ from mpqdeploy.data.spec import Split
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Targets = NDArray[np.int64] | NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images of one size with one label each.
+    """Images of one size, and what a network should say about them.
 
     Splits: `train` (weights), `search` (held out of the training images, for the logits), `fit`
     (both, for pre-training and fine-tuning), `val` (held out of the training images, for choices)
@@ -38,18 +40,42 @@ class Dataset(Protocol):
     @property
     def preprocessing(self) -> Preprocessing: ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or changed when the data were read, a line each; for a warning."""
+        ...
+
     def size(self, split: Split) -> int:
         """Number of images in a split."""
         ...
 
-    def labels(self, split: Split) -> Labels:
-        """Class indices of a split, int64 `[size]`, in row order."""
-        ...
+    def examples(
+        self, split: Split, rows: Rows, rng: np.random.Generator | None = None
+    ) -> tuple[Pixels, Targets]:
+        """Images of the given rows of a split, uint8 `[len(rows), C, H, W]`, and their targets:
+        class indices int64 `[len(rows)]`, or boxes (see `mpqdeploy.data.detection`).
 
-    def read(self, split: Split, rows: Rows, rng: np.random.Generator | None = None) -> Pixels:
-        """Images of the given rows of a split, uint8 `[len(rows), C, H, W]`.
-
-        With `rng`, they are augmented: the same generator state gives the same images.
+        With `rng`, they are augmented: the same generator state gives the same examples.
         Raises `DataError` for a file that cannot be read.
         """
         ...
+
+
+class Labelled(ABC):
+    """One label per image: `examples` of a data set that has `read` and `labels`."""
+
+    notes: tuple[str, ...] = ()
+
+    def examples(
+        self, split: Split, rows: Rows, rng: np.random.Generator | None = None
+    ) -> tuple[Pixels, Targets]:
+        """See `Dataset.examples`."""
+        return self.read(split, rows, rng), self.labels(split)[rows]
+
+    @abstractmethod
+    def labels(self, split: Split) -> Labels:
+        """Class indices of a split, int64 `[size]`, in row order."""
+
+    @abstractmethod
+    def read(self, split: Split, rows: Rows, rng: np.random.Generator | None = None) -> Pixels:
+        """The images alone, uint8 `[len(rows), C, H, W]`."""

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mpqdeploy.core import DataError
 from mpqdeploy.core.preprocessing import Preprocessing
-from mpqdeploy.data.dataset import Labels, Pixels, Rows
+from mpqdeploy.data.dataset import Labelled, Labels, Pixels, Rows
 from mpqdeploy.data.spec import DataSpec, Split
 from mpqdeploy.data.splits import held_out_split, require, training_splits
 
@@ -28,7 +28,7 @@ _RESIZE = 256 / 224
 _IMAGENET = Preprocessing(scale=255.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
-class ImageFolder:
+class ImageFolder(Labelled):
     """Class names are the sorted folder names of `train/`; `val/` is the test split.
 
     Evaluation resizes and crops the centre; training crops at random (area 8% to 100%, aspect

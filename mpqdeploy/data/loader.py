@@ -16,7 +16,8 @@ _ORDER, _AUGMENTATION = 0, 1
 
 
 class Loader:
-    """Batches `(images, labels)`: float32 `[N, C, H, W]` normalised, int64 `[N]`.
+    """Batches `(images, targets)`: float32 `[N, C, H, W]` normalised, and what the data set says
+    about them: class indices int64 `[N]`, or boxes.
 
     `epoch(e)` gives the same batches whenever it is called, in this run or in one that resumed:
     the shuffle is seeded by (seed, e), the augmentation by (seed, e, step). Iterating over the
@@ -43,7 +44,7 @@ class Loader:
         size = dataset.size(split)
         # A split smaller than one batch still makes one.
         self.rows = size - size % batch_size if drop_last and size >= batch_size else size
-        self._labels = dataset.labels(split)
+        self._size = size
 
     @classmethod
     def training(cls, dataset: Dataset, split: Split, *, batch_size: int, seed: int = 0) -> Loader:
@@ -73,16 +74,15 @@ class Loader:
             yield self._batch(rows, epoch, step)
 
     def _order(self, epoch: int) -> Rows:
-        size = len(self._labels)
         if not self.shuffle:
             return np.arange(self.rows, dtype=np.int64)
         rng = np.random.default_rng([self.seed, epoch, _ORDER])
-        return rng.permutation(size)[: self.rows].astype(np.int64)
+        return rng.permutation(self._size)[: self.rows].astype(np.int64)
 
     def _batch(self, rows: Rows, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         rng = None
         if self.augment:
             rng = np.random.default_rng([self.seed, epoch, _AUGMENTATION, step])
-        pixels = self.dataset.read(self.split, rows, rng)
+        pixels, targets = self.dataset.examples(self.split, rows, rng)
         images = self.dataset.preprocessing.apply(pixels)
-        return torch.from_numpy(images), torch.from_numpy(self._labels[rows])
+        return torch.from_numpy(images), torch.from_numpy(targets)

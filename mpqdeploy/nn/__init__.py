@@ -15,13 +15,16 @@ from mpqdeploy.nn.models import MODELS
 from mpqdeploy.nn.reshape import scale_clip_
 from mpqdeploy.nn.search_layer import Mode, SearchLayer
 from mpqdeploy.nn.spec import ModelSpec
+from mpqdeploy.nn.task import CLASSIFICATION, Task, task_of
 from mpqdeploy.nn.transfer import transfer
 
 __all__ = [
+    "CLASSIFICATION",
     "MODELS",
     "Mode",
     "ModelSpec",
     "SearchLayer",
+    "Task",
     "build_float",
     "build_quantized",
     "build_supernet",
@@ -30,5 +33,6 @@ __all__ = [
     "scale_clip_",
     "site_layers",
     "sites",
+    "task_of",
     "transfer",
 ]

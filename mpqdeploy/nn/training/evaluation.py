@@ -1,4 +1,4 @@
-"""Top-1 accuracy."""
+"""The score of a network on a data set."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mpqdeploy.core import DataError
+from mpqdeploy.nn.task import task_of
 from mpqdeploy.nn.training.device import home, pick_device
 
 Batch = tuple[Tensor, Tensor]
 
 
 def evaluate(net: nn.Module, batches: Iterable[Batch], *, device: str = "auto") -> float:
-    """Share of images whose greatest output is their label's, in [0, 1], in float32.
+    """The score of the network's task, in [0, 1]: top-1 of a classifier; in float32.
 
     The network's mode and device are as before when this returns. Raises `DataError` for no
     batches at all.
     """
-    right = seen = 0
+    scorer = task_of(net).scorer()
     with evaluating(net, device) as place, torch.inference_mode():
-        for images, labels in batches:
-            outputs = net(images.to(place))
-            right += int((outputs.argmax(1) == labels.to(place)).sum())
-            seen += len(labels)
-    if not seen:
-        raise DataError("there are no images to evaluate on.", hint="Check the split's limit.")
-    return right / seen
+        for images, targets in batches:
+            scorer.add(net(images.to(place)), targets)
+    return scorer.score()
 
 
 @contextmanager

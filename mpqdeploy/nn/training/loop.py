@@ -11,9 +11,9 @@ from typing import Protocol
 
 import torch
 from torch import nn, optim
-from torch.nn import functional as F
 
 from mpqdeploy.core import UserError
+from mpqdeploy.nn.task import task_of
 from mpqdeploy.nn.training import checkpoint as checkpoints
 from mpqdeploy.nn.training.device import autocast, home, pick_device
 from mpqdeploy.nn.training.evaluation import Batch
@@ -112,17 +112,17 @@ class _Run:
 
     def epoch(self, loader: Batches, epoch: int) -> Progress:
         steps = len(loader)
-        loss_sum, right, seen = 0.0, 0, 0
+        loss_sum, right, seen = 0.0, 0.0, 0
         started = time.perf_counter()
         progress: Progress | None = None
         for step, (images, labels) in enumerate(loader.epoch(epoch)):
             rate = self.recipe.rate(epoch * steps + step, steps)
             set_rate(self.optimizer, rate)
-            loss, hits = self._step(images.to(self.place), labels.to(self.place))
+            loss, share = self._step(images.to(self.place), labels.to(self.place))
             if not math.isfinite(loss):
                 raise _diverged("loss", epoch, step, rate)
             seen += len(labels)
-            right += hits
+            right += share * len(labels)
             loss_sum += loss * len(labels)
             progress = Progress(
                 epoch=epoch + 1,
@@ -142,11 +142,13 @@ class _Run:
             raise _diverged("a weight", epoch, steps - 1, progress.rate)
         return progress
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, int]:
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+        """The loss before the step, and the share of decisions that were right."""
+        task, smoothing = task_of(self.net), self.recipe.label_smoothing
         with autocast(self.place):
             outputs = self.net(images)
-        outputs = outputs.float()
-        loss = F.cross_entropy(outputs, labels, label_smoothing=self.recipe.label_smoothing)
+        judged = task.judge(outputs, labels, label_smoothing=smoothing)
+        loss = judged.loss
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if self.recipe.clip_norm is not None:
@@ -156,7 +158,7 @@ class _Run:
             self.optimizer.step()
             if self.post_step is not None:
                 self.post_step(self.net)
-        return value, int((outputs.argmax(1) == labels).sum())
+        return value, judged.right.item()
 
 
 def _diverged(what: str, epoch: int, step: int, rate: float) -> TrainingError:
