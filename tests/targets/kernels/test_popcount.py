@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.popcount import POPCOUNT
-from mpqdeploy.targets.kernels.popcount_inner import pack_words
+from mpqdeploy.targets.kernels.popcount.words import pack_words
 from tests.targets.kernels.convolutions import Case, check, convolution, grid_of, runs_here
 from tests.targets.kernels.strategies import convolutions
 

@@ -13,16 +13,19 @@ is in the constant that an accumulator starts from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.layout import WORD, planes
+from mpqdeploy.targets.kernels.base import Buffer
+from mpqdeploy.targets.kernels.nest import Store, channel_vectors
+from mpqdeploy.targets.layout import WORD, Layouts, planes
 from mpqdeploy.targets.program import Grid
+
+Finish = Callable[[Any, Any, Any, Any, Any, Any], None]  # (counts, n, y, x, channel, correction)
 
 
 def weight_factors(grid: Grid) -> tuple[int, ...]:
@@ -88,57 +91,21 @@ def start_constants(
     return result
 
 
-class PopcountInner:
-    """The arithmetic of a `RegisterNest`: words of 32 input channels."""
+def finishing(starts: Any, scale: int, lanes: int, store: Store) -> Finish:
+    """Stores start + scale * counts + correction."""
+    from tvm.script.ir_builder import tirx as T
 
-    def __init__(self, geometry: Dense, terms: Terms, vectors: int, lanes: int) -> None:
-        self.groups = -(-geometry.in_channels // WORD)
-        self._terms = terms
-        self._vectors = vectors
-        self._lanes = lanes
-        self._source: Any = None
-        self._weights: Any = None
-        self._tile: Any = None
+    def finished(counts: Any, n: Any, y: Any, x: Any, channel: Any, correction: Any) -> None:
+        total = starts[T.ramp(channel, 1, lanes)] + counts * scale
+        store(total if correction is None else total + correction, n, y, x, channel)
 
-    def bind(self, source: Any, weights: Any) -> None:
-        """`source`: the bits buffer; `weights`: the buffer of `pack_words`."""
-        self._source, self._weights = source, weights
+    return finished
 
-    def allocate(self) -> None:
-        """No scratch: words are read as they are stored."""
 
-    def begin(self, tile: Any) -> None:
-        self._tile = tile
-
-    def start(self, channel: Any) -> Any:
-        from tvm.script.ir_builder import tirx as T
-
-        return T.broadcast(T.int32(0), self._lanes)
-
-    def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
-        return [self._source[(*place, k, group)] for k in range(len(self._terms.factors))]
-
-    def ahead(self, position: Any, block: Any) -> None:
-        """Bit planes of weights are few, and read in order."""
-
-    def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
-        for word, row in zip(activations, self._terms.factors, strict=True):
-            for plane, factor in enumerate(row):
-                weights = self._words(self._tile * self._vectors + vector, position, plane)
-                acc = acc + self._count(word, weights) * factor
-        return acc
-
-    def _words(self, vector: Any, position: Any, plane: int) -> Any:
-        from tvm.script.ir_builder import tirx as T
-
-        tap, group = position // self.groups, position % self.groups
-        words = self._weights[vector, tap, group, plane, T.ramp(0, 1, self._lanes)]
-        return T.cast(words, f"uint32x{self._lanes}")
-
-    def _count(self, word: Any, weights: Any) -> Any:
-        """Set bits of `word` op `weights`, in every lane."""
-        from tvm.script.ir_builder import tirx as T
-
-        operation = T.bitwise_xor if self._terms.exclusive else T.bitwise_and
-        bits = operation(T.broadcast(word, self._lanes), weights)
-        return T.cast(T.popcount(bits), f"int32x{self._lanes}")
+def bits_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
+    """The tensor's bits layout with at least this padding."""
+    for layout in layouts[tensor]:
+        enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
+        if layout.kind == "bits" and enough:
+            return Buffer(tensor=tensor, layout=layout)
+    raise ValueError(f"{tensor} has no bits layout with padding {padding}")

@@ -6,15 +6,12 @@ weights at the start of the kernel, and only pixels whose window leaves the imag
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import Store
-from mpqdeploy.targets.kernels.popcount_inner import weight_factors
+from mpqdeploy.targets.kernels.popcount.words import Finish, weight_factors
 from mpqdeploy.targets.program import Grid, Tensor
-
-Finish = Callable[[Any, Any, Any, Any, Any, Any], None]  # (counts, n, y, x, channel, correction)
 
 
 class Border:

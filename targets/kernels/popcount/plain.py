@@ -7,16 +7,17 @@ LLVM makes of a vector population count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.geometry import dense, dense_operand, operand_of_dense, stored_zero
-from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, tiles_for
-from mpqdeploy.targets.kernels.popcount_border import Border
-from mpqdeploy.targets.kernels.popcount_inner import (
-    PopcountInner,
+from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
+from mpqdeploy.targets.kernels.popcount.border import Border
+from mpqdeploy.targets.kernels.popcount.inner import PopcountInner
+from mpqdeploy.targets.kernels.popcount.words import (
     Terms,
+    bits_buffer,
+    finishing,
     pack_words,
     start_constants,
 )
@@ -78,7 +79,7 @@ class PopcountKernel:
             epilogue.fill_borders()
             inner.bind(buffer, weights)
             border.prepare(weights)
-            store = border.correcting(_finish(starts, terms.scale, lanes, epilogue.store))
+            store = border.correcting(finishing(starts, terms.scale, lanes, epilogue.store))
             RegisterNest(geometry, isa, tile, inner).emit(geometry.origin(source.layout), store)
         return Emitted(
             func=builder.get(),
@@ -86,26 +87,6 @@ class PopcountKernel:
             constants=(words, start, *epilogue.constants),
             writes=epilogue.writes,
         )
-
-
-def _finish(starts: Any, scale: int, lanes: int, store: Store) -> Any:
-    """Stores start + scale * counts + correction."""
-    from tvm.script.ir_builder import tirx as T
-
-    def finished(counts: Any, n: Any, y: Any, x: Any, channel: Any, correction: Any) -> None:
-        total = starts[T.ramp(channel, 1, lanes)] + counts * scale
-        store(total if correction is None else total + correction, n, y, x, channel)
-
-    return finished
-
-
-def bits_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
-    """The tensor's bits layout with at least this padding."""
-    for layout in layouts[tensor]:
-        enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
-        if layout.kind == "bits" and enough:
-            return Buffer(tensor=tensor, layout=layout)
-    raise ValueError(f"{tensor} has no bits layout with padding {padding}")
 
 
 POPCOUNT = PopcountKernel()

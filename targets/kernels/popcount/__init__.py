@@ -1,0 +1,5 @@
+"""Convolutions of 1- and 2-bit codes as population counts of 32-channel words."""
+
+from mpqdeploy.targets.kernels.popcount.plain import POPCOUNT
+
+__all__ = ["POPCOUNT"]
