@@ -38,7 +38,8 @@ def profile(
     device: Device | None = None,
     kernels: Sequence[Kernel] | None = None,
 ) -> CostTable:
-    """Latency in microseconds of every site at every candidate precision, pinned sites at theirs.
+    """Latency in microseconds of every site at every candidate precision, pinned sites at theirs;
+    of a site that runs several times, the sum of its runs.
 
     Equal geometries are timed once, all precisions in turn because the search chooses between
     those. What `store` holds is not timed again; a killed profile has lost one geometry at most.
@@ -52,7 +53,7 @@ def profile(
     layers = _layers(sites, precisions, target, machine, kernels, store)
     meter = _Meter(layers.values(), progress)
     trial = Trial(target, device, store, protocol, meter.say)
-    for geometry in dict.fromkeys(site.geometry for site in sites):
+    for geometry in dict.fromkeys(geometry for site in sites for geometry in site.runs):
         pending = [layer for (g, _), layer in layers.items() if g == geometry and layer.missing]
         if pending:
             with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
@@ -91,27 +92,28 @@ def _layers(
     """The distinct layers. Raises `TargetError` for a site that has no candidate."""
     entries = store.entries(target.key, machine)
     layers: dict[tuple[Geometry, Precision], Layer] = {}
-    for site, precision in _pairs(sites, precisions):
-        if (site.geometry, precision) in layers:
+    for site, geometry, precision in _runs(sites, precisions):
+        if (geometry, precision) in layers:
             continue
-        choices = candidates(site.geometry, precision, target, machine, kernels)
+        choices = candidates(geometry, precision, target, machine, kernels)
         if not choices:
             raise TargetError(
                 f"target {target.name!r} has no kernel for site {site.name!r} at {precision}.",
                 hint="Leave this precision out of the candidates, or pin the site to another one.",
             )
-        layers[site.geometry, precision] = Layer(
-            geometry=site.geometry, precision=precision, choices=choices, entries=entries
+        layers[geometry, precision] = Layer(
+            geometry=geometry, precision=precision, choices=choices, entries=entries
         )
     return layers
 
 
-def _pairs(
+def _runs(
     sites: Sequence[Site], precisions: Sequence[Precision]
-) -> Iterator[tuple[Site, Precision]]:
+) -> Iterator[tuple[Site, Geometry, Precision]]:
     for site in sites:
         for precision in (site.pinned,) if site.pinned else precisions:
-            yield site, precision
+            for geometry in site.runs:
+                yield site, geometry, precision
 
 
 def _table(
@@ -121,12 +123,13 @@ def _table(
     entries: Mapping[str, Entry],
 ) -> CostTable:
     table: dict[str, dict[Precision, float]] = {}
-    for site, precision in _pairs(sites, precisions):
-        winner = fastest(layers[site.geometry, precision].choices, entries)
+    for site, geometry, precision in _runs(sites, precisions):
+        winner = fastest(layers[geometry, precision].choices, entries)
         if winner is None:
             raise TargetError(
                 f"site {site.name!r} has no measured kernel at {precision}.",
                 hint="Its records left the store while it was profiled: profile again.",
             )
-        table.setdefault(site.name, {})[precision] = entries[winner.digest].median_us
+        costs = table.setdefault(site.name, {})
+        costs[precision] = costs.get(precision, 0.0) + entries[winner.digest].median_us
     return CostTable(metric="latency", unit="us", entries=table)

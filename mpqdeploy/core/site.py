@@ -70,16 +70,25 @@ class Site:
     """One quantizable layer: its name in the network (`"layer1.0.conv1"`) and its geometry.
 
     `pinned` holds the only precision that the layer may take (the first and the last layer stay
-    at 8/8 unless the user says otherwise [r]); `None` leaves the choice to the search.
+    at 8/8 unless the user says otherwise [r]); `None` leaves the choice to the search. A layer
+    that one inference runs several times, such as a detector's head on every level of its
+    pyramid, has its further runs in `again`: it has one precision and one set of weights, and
+    costs the sum of its runs.
     """
 
     name: str
     geometry: Geometry
     pinned: Precision | None = None
+    again: tuple[Geometry, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Geometry, ...]:
+        """The geometry of every run, in order."""
+        return (self.geometry, *self.again)
 
     @property
     def macs(self) -> int:
-        return self.geometry.macs
+        return sum(geometry.macs for geometry in self.runs)
 
     @property
     def weights(self) -> int:

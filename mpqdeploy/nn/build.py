@@ -48,12 +48,14 @@ def sites(
 ) -> tuple[CoreSite, ...]:
     """The quantizable layers in execution order, with the geometry they have on `spec.image`.
 
-    The first and the last are pinned at 8/8 [r], and so is every name in `exclude`. `pins` has the
-    last word: a precision pins a site, None frees it. Raises `ConfigError` for an unknown name.
+    The first and the last are pinned at 8/8 [r] (all that a model names as its `last`), and so is
+    every name in `exclude`. `pins` has the last word: a precision pins a site, None frees it.
+    Raises `ConfigError` for an unknown name.
     """
     found = _trace(spec)
     names = [site.name for site in found]
-    pinned: dict[str, Precision | None] = {names[0]: PINNED, names[-1]: PINNED}
+    last = getattr(MODELS[spec.name], "last", (names[-1],))
+    pinned: dict[str, Precision | None] = dict.fromkeys((names[0], *last), PINNED)
     pinned.update(dict.fromkeys(exclude, PINNED))
     pinned.update(pins or {})
     for name in pinned:
@@ -106,8 +108,8 @@ def _laid_out(net: nn.Module) -> nn.Module:
 
 
 def _trace(spec: ModelSpec) -> list[CoreSite]:
-    """Sites in the order in which one forward pass, on the meta device, reaches them."""
-    found: list[CoreSite] = []
+    """Sites in the order in which one forward pass, on the meta device, first reaches them."""
+    found: dict[str, CoreSite] = {}
     with torch.device("meta"):
         net = build_float(spec).eval()
         image = torch.zeros(1, *spec.image)
@@ -116,7 +118,11 @@ def _trace(spec: ModelSpec) -> list[CoreSite]:
         def note(
             module: nn.Module, args: tuple[Any, ...], output: Tensor, name: str = name
         ) -> None:
-            found.append(CoreSite(name=name, geometry=_geometry(module, args[0])))
+            geometry = _geometry(module, args[0])
+            if name in found:
+                found[name] = replace(found[name], again=(*found[name].again, geometry))
+            else:
+                found[name] = CoreSite(name=name, geometry=geometry)
 
         module.register_forward_hook(note)
     try:
@@ -126,7 +132,7 @@ def _trace(spec: ModelSpec) -> list[CoreSite]:
             f"model {spec.name!r} cannot take images of shape {spec.image}: {error}",
             hint="Give (channels, height, width) that fit its strides.",
         ) from None
-    return found
+    return list(found.values())
 
 
 def _geometry(module: nn.Module, x: Tensor) -> Geometry:
