@@ -20,6 +20,7 @@ from mpqdeploy.targets.kernels.convolution import (
 from mpqdeploy.targets.kernels.depthwise_micro import Micro, micro_for
 from mpqdeploy.targets.kernels.geometry import largest_stored
 from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.shares import Share, sharing
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Conv, Step
@@ -71,10 +72,6 @@ class Depthwise:
             start_arg = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
-            weights.allocate()
-            weights.unpack(0)
-            micro.prepare(weights)
             nest = Nest(
                 geometry=geometry,
                 layout=source.layout,
@@ -83,7 +80,12 @@ class Depthwise:
                 micro=micro,
                 lanes=lanes,
             )
-            nest.emit(epilogue, schedule["columns"])
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                weights.allocate()
+                weights.unpack(0)
+                micro.prepare(weights)
+                nest.emit(epilogue, schedule["columns"], share)
         return Emitted(
             func=ib.get(),
             reads=(source, *epilogue.reads),
@@ -113,12 +115,12 @@ class Nest:
     micro: Micro
     lanes: int
 
-    def emit(self, epilogue: Any, columns: int) -> None:
+    def emit(self, epilogue: Any, columns: int, share: Share) -> None:
         from tvm.script.ir_builder import tirx as T
 
         batch, height, width, channels = self.geometry.shape
         blocks = stored_channels(channels) // self.lanes
-        with T.serial(0, batch) as n, T.serial(0, height) as y, T.serial(0, blocks) as block:
+        with T.serial(0, batch) as n, share.loop(height) as y, T.serial(0, blocks) as block:
             for tile in cut(width, columns):
                 with T.serial(0, tile.count) as i:
                     x = tile.start + i * tile.step

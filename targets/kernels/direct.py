@@ -20,6 +20,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.convolution import Geometry, column_tiles, cut, multiply, operand_of
 from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.shares import Share, sharing
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Conv, Grid, Step
@@ -64,20 +65,21 @@ class Direct:
             first_arg = T.arg("first", T.buffer(windows.first.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
-            weights.allocate()
-            nest = Nest(
-                geometry=geometry,
-                layout=source.layout,
-                source=arg,
-                start=start_arg,
-                first=first_arg,
-                weights=weights,
-                depth=windows.depth,
-                lanes=lanes,
-                accs=[T.alloc_buffer((lanes,), "int32") for _ in range(schedule["columns"])],
-            )
-            nest.emit(epilogue)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                weights.allocate()
+                nest = Nest(
+                    geometry=geometry,
+                    layout=source.layout,
+                    source=arg,
+                    start=start_arg,
+                    first=first_arg,
+                    weights=weights,
+                    depth=windows.depth,
+                    lanes=lanes,
+                    accs=[T.alloc_buffer((lanes,), "int32") for _ in range(schedule["columns"])],
+                )
+                nest.emit(epilogue, share)
         return Emitted(
             func=ib.get(),
             reads=(source, *epilogue.reads),
@@ -141,14 +143,14 @@ class Nest:
     lanes: int
     accs: list[Any]
 
-    def emit(self, epilogue: Any) -> None:
+    def emit(self, epilogue: Any, share: Share) -> None:
         from tvm.script.ir_builder import tirx as T
 
         batch, height, width, _ = self.geometry.shape
         index = T.ramp(0, 1, self.lanes)
         with T.serial(0, self.first.shape[0]) as block:
             self.weights.unpack(block)
-            with T.serial(0, batch) as n, T.serial(0, height) as y:
+            with T.serial(0, batch) as n, share.loop(height) as y:
                 for tile in cut(width, len(self.accs)):
                     with T.serial(0, tile.count) as i:
                         x = tile.start + i * tile.step

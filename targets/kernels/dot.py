@@ -33,6 +33,7 @@ from mpqdeploy.targets.kernels.geometry import (
 )
 from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, blocks, tiles_for
 from mpqdeploy.targets.kernels.packing import Weights, lifted
+from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
@@ -111,9 +112,11 @@ class DotKernel:
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
             inner.bind(buffer, start_buffer)
-            nest.emit(geometry.origin(source.layout), lowered(epilogue.store, shift, isa.lanes))
+            store = lowered(epilogue.store, shift, isa.lanes)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                nest.emit(geometry.origin(source.layout), store, share, epilogue.unit)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -7,6 +7,7 @@ from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.shares import Share, sharing
 from mpqdeploy.targets.kernels.storable import lanes_for, storable
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Step
@@ -43,11 +44,12 @@ class Elementwise:
             epilogue.declare_reads()
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
-            if image:
-                _rows(epilogue, isa.lanes)
-            else:
-                _pixels(epilogue)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                if image:
+                    _rows(epilogue, isa.lanes, share)
+                else:
+                    _pixels(epilogue, share)
         return Emitted(
             func=ib.get(),
             reads=epilogue.reads,
@@ -56,13 +58,13 @@ class Elementwise:
         )
 
 
-def _rows(epilogue: Any, lanes: int) -> None:
+def _rows(epilogue: Any, lanes: int, share: Share) -> None:
     """All channels of `lanes` pixels at a time, then the rest of the row pixel by pixel."""
     from tvm.script.ir_builder import tirx as T
 
     batch, height, width, _ = epilogue.shape
     whole = width // lanes
-    with T.serial(0, batch) as n, T.serial(0, height) as y:
+    with T.serial(0, batch) as n, share.loop(height) as y:
         if whole:
             with T.serial(0, whole) as x:
                 epilogue.store_row(n, y, x * lanes, lanes)
@@ -71,14 +73,14 @@ def _rows(epilogue: Any, lanes: int) -> None:
                 epilogue.store_row(n, y, x, 1)
 
 
-def _pixels(epilogue: Any) -> None:
+def _pixels(epilogue: Any, share: Share) -> None:
     from tvm.script.ir_builder import tirx as T
 
     batch, height, width, channels = epilogue.shape
     lanes = epilogue.lanes
     with (
         T.serial(0, batch) as n,
-        T.serial(0, height) as y,
+        share.loop(height) as y,
         T.serial(0, width) as x,
         T.serial(0, stored_channels(channels) // lanes) as block,
     ):

@@ -16,6 +16,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.convolution import column_tiles, cut
 from mpqdeploy.targets.kernels.direct import rearranged
+from mpqdeploy.targets.kernels.shares import Share, sharing
 from mpqdeploy.targets.kernels.storable import lanes_for, storable
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import FloatConv, Step
@@ -62,19 +63,20 @@ class FloatConvolution:
             first_arg = T.arg("first", T.buffer(first.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
-            nest = _Nest(
-                conv=conv,
-                scratch=T.alloc_buffer(padded, "float32", scope="global"),
-                weights=weights_arg,
-                first=first_arg,
-                depth=depth,
-                lanes=lanes,
-                accs=[T.alloc_buffer((lanes,), "float32") for _ in range(schedule["columns"])],
-            )
-            with T.serial(0, epilogue.shape[0]) as n:
-                nest.fill(image, n, (height, width))
-                nest.emit(epilogue, n)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                nest = _Nest(
+                    conv=conv,
+                    scratch=T.alloc_buffer(padded, "float32", scope="global"),
+                    weights=weights_arg,
+                    first=first_arg,
+                    depth=depth,
+                    lanes=lanes,
+                    accs=[T.alloc_buffer((lanes,), "float32") for _ in range(schedule["columns"])],
+                )
+                with T.serial(0, epilogue.shape[0]) as n:
+                    nest.fill(image, n, (height, width))
+                    nest.emit(epilogue, n, share)
         return Emitted(
             func=ib.get(),
             reads=(source, *epilogue.reads),
@@ -107,12 +109,12 @@ class _Nest:
         with T.serial(0, channels) as c, T.serial(0, size[0]) as y, T.serial(0, size[1]) as x:
             T.buffer_store(self.scratch, image[n, c, y, x], [y + top, x + left, c])
 
-    def emit(self, epilogue: Any, n: Any) -> None:
+    def emit(self, epilogue: Any, n: Any, share: Share) -> None:
         from tvm.script.ir_builder import tirx as T
 
         _, height, width, _ = epilogue.shape
         index = T.ramp(0, 1, self.lanes)
-        with T.serial(0, self.first.shape[0]) as block, T.serial(0, height) as y:
+        with T.serial(0, self.first.shape[0]) as block, share.loop(height) as y:
             for tile in cut(width, len(self.accs)):
                 with T.serial(0, tile.count) as i:
                     x = tile.start + i * tile.step

@@ -10,6 +10,7 @@ from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.storable import lanes_for, storable
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Pool, Softmax, Step
@@ -47,13 +48,14 @@ class _OverFloats:
             epilogue.declare_reads()
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
-            results = T.alloc_buffer((stored_channels(channels),), "float32", scope="global")
-            with T.serial(0, batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
-                self._pixel(step, image, results, (n, y, x), channels)
-                with T.serial(0, stored_channels(channels) // lanes) as block:
-                    value = results[T.ramp(block * lanes, 1, lanes)]
-                    epilogue.store(value, n, y, x, block * lanes)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                results = T.alloc_buffer((stored_channels(channels),), "float32", scope="global")
+                with T.serial(0, batch) as n, share.loop(height) as y, T.serial(0, width) as x:
+                    self._pixel(step, image, results, (n, y, x), channels)
+                    with T.serial(0, stored_channels(channels) // lanes) as block:
+                        value = results[T.ramp(block * lanes, 1, lanes)]
+                        epilogue.store(value, n, y, x, block * lanes)
         return Emitted(
             func=ib.get(),
             reads=(source, *epilogue.reads),

@@ -22,6 +22,7 @@ from mpqdeploy.targets.kernels.geometry import (
 from mpqdeploy.targets.kernels.lookup_build import TABLE, pixels_per_vector
 from mpqdeploy.targets.kernels.lookup_nest import LookupNest, LookupTile
 from mpqdeploy.targets.kernels.nest import divisors
+from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step
 
@@ -91,9 +92,10 @@ class LookupKernel:
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
             origin = geometry.origin(source.layout)
-            nest.emit(buffer, origin, start_buffer, epilogue.store)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                nest.emit(buffer, origin, start_buffer, epilogue.store, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

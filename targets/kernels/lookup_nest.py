@@ -28,6 +28,7 @@ from mpqdeploy.targets.kernels.lookup_build import (
 from mpqdeploy.targets.kernels.lookup_tables import TableRows
 from mpqdeploy.targets.kernels.nest import Store, cut
 from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.program import Grid
 
 NIBBLES = Grid(bits=GROUP, signed=False)  # one bit of four weights, packed as one number
@@ -106,7 +107,9 @@ class LookupNest:
     def _wide(self) -> int:
         return pixels_per_vector(self.isa)
 
-    def emit(self, source: Any, origin: tuple[int, int], start: Any, store: Store) -> None:
+    def emit(
+        self, source: Any, origin: tuple[int, int], start: Any, store: Store, share: Share
+    ) -> None:
         """`source`: the bytes buffer; `origin`: see `Dense.origin`;
         `start`: what is added to the sums of lookups, per output channel."""
         from tvm.script.ir_builder import tirx as T
@@ -117,10 +120,11 @@ class LookupNest:
         self.weights.unpack(0)
         channels = -(-geometry.out_channels // (TABLE * tile.blocks))
         kept = max(self.rows.span - geometry.stride[0], 0)  # rows that the next output row reuses
+        above = share.first(geometry.out_height) * geometry.stride[0]
         with T.serial(0, geometry.batch) as n:
             with T.serial(0, kept) as row:
-                self.rows.build(source, tables, n, row, origin)
-            with T.serial(0, geometry.out_height) as y:
+                self.rows.build(source, tables, n, above + row, origin)
+            with share.loop(geometry.out_height) as y:
                 with T.serial(kept, self.rows.span) as row:
                     first = y * geometry.stride[0]
                     self.rows.build(source, tables, n, first + row, origin)

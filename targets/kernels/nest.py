@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.layout import stored_channels
 
 Store = Callable[[Any, Any, Any, Any, Any], None]  # (acc, n, y, x, first channel)
@@ -102,8 +103,11 @@ class RegisterNest:
         self._accs: list[Any] = []
         self._spill: Any = None
 
-    def emit(self, origin: tuple[int, int], store: Store) -> None:
-        """`origin`: see `Dense.origin`."""
+    def emit(
+        self, origin: tuple[int, int], store: Store, share: Share = WHOLE, unit: int = 1
+    ) -> None:
+        """`origin`: see `Dense.origin`. Of `share`, `unit` is how many neighbouring channels must
+        be stored by one thread."""
         from tvm.script.ir_builder import tirx as T
 
         lanes, tile, geometry = self.lanes, self.tile, self.geometry
@@ -114,12 +118,13 @@ class RegisterNest:
         ]
         self._spill = T.alloc_buffer((tile.registers, lanes), "int32", scope="global")
         tiles = channel_vectors(geometry.out_channels, lanes) // tile.vectors
-        with T.serial(0, tiles) as o:
+        over_tiles, over_rows = self._divided(share, tiles, unit)
+        with over_tiles.loop(tiles) as o:
             self.inner.begin(o)
             with T.serial(0, geometry.batch) as n:
                 across = -(-geometry.out_width // tile.columns)
                 for y, rows in cut(geometry.out_height, tile.rows):
-                    with T.serial(0, y.count) as i:
+                    with over_rows.loop(y.count) as i:
                         row = (y.start // tile.rows + i) * across
                         for x, columns in cut(geometry.out_width, tile.columns):
                             with T.serial(0, x.count) as j:
@@ -127,6 +132,17 @@ class RegisterNest:
                                 block = row + x.start // tile.columns + j
                                 self._block(origin, o, at, block, rows, columns)
                                 self._flush(store, o, at, rows, columns)
+
+    def _divided(self, share: Share, tiles: int, unit: int) -> tuple[Share, Share]:
+        """The shares of the tiles of output channels, and of the rows: one of them is whole.
+
+        Tiles, so that no weights are read twice, unless rows divide more evenly.
+        """
+        rows = -(-self.geometry.out_height // self.tile.rows)
+        apart = self.tile.vectors * self.lanes % unit == 0
+        if apart and share.evenness(tiles) >= share.evenness(rows):
+            return share, WHOLE
+        return WHOLE, share
 
     def _block(
         self,

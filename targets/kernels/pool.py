@@ -12,6 +12,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.float_pool import taps_inside
 from mpqdeploy.targets.kernels.geometry import INT32_MAX, stored_zero, zero_is_storable
+from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.storable import fits_bytes, lanes_for, storable
 from mpqdeploy.targets.layout import Layout, Layouts, storage_offset, stored_channels
 from mpqdeploy.targets.program import Grid, Pool, Step, Tensor
@@ -75,15 +76,17 @@ class Pooling:
             epilogue.declare_reads()
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
-            acc = T.alloc_buffer((lanes,), "uint8" if pool.kind == "max" else "int32")
-            with (
-                T.serial(0, batch) as n,
-                T.serial(0, height) as y,
-                T.serial(0, width) as x,
-                T.serial(0, stored_channels(channels) // lanes) as block,
-            ):
-                epilogue.store(window.reduce(acc, n, y, x, block * lanes), n, y, x, block * lanes)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                acc = T.alloc_buffer((lanes,), "uint8" if pool.kind == "max" else "int32")
+                with (
+                    T.serial(0, batch) as n,
+                    share.loop(height) as y,
+                    T.serial(0, width) as x,
+                    T.serial(0, stored_channels(channels) // lanes) as block,
+                ):
+                    value = window.reduce(acc, n, y, x, block * lanes)
+                    epilogue.store(value, n, y, x, block * lanes)
         return Emitted(
             func=ib.get(),
             reads=(source, *epilogue.reads),

@@ -37,8 +37,14 @@ class Share:
 
         if self.count == 1:
             return T.serial(0, extent)
-        first = T.floordiv(self.index * extent, self.count)
-        return T.serial(first, T.floordiv((self.index + 1) * extent, self.count))
+        end = T.floordiv((self.index + 1) * extent, self.count)
+        return T.serial(self.first(extent), end)
+
+    def first(self, extent: int) -> Any:
+        """The first turn of `loop`."""
+        from tvm.script.ir_builder import tirx as T
+
+        return 0 if self.count == 1 else T.floordiv(self.index * extent, self.count)
 
     def once(self) -> AbstractContextManager[Any]:
         """A block that the first share alone executes."""

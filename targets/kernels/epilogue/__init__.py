@@ -13,7 +13,8 @@ from mpqdeploy.targets.kernels.epilogue.borders import clear_word_ends, fill_bor
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
 from mpqdeploy.targets.kernels.epilogue.writers import Writer, store_row
-from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layouts, stored_channels
+from mpqdeploy.targets.kernels.shares import WHOLE, Share
+from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, Layouts, stored_channels
 from mpqdeploy.targets.program import Step
 
 __all__ = ["Epilogue", "declare"]
@@ -138,12 +139,20 @@ class Epilogue:
                 codes.append(self._values.at(place, None).stored(writer.value, writer.grid))
             store_row(writer, codes, Place(n=n, y=y, x=x, c=0, lanes=lanes, axis="row"))
 
-    def fill_borders(self) -> None:
+    @property
+    def unit(self) -> int:
+        """Neighbouring channels that one thread must store: 4 bits are stored by changing a word
+        of bits, all others as they are."""
+        bits = any(buffer.layout.kind == "bits" for buffer in self.writes)
+        return WORD if bits and self.lanes < 8 else 1
+
+    def fill_borders(self, share: Share = WHOLE) -> None:
         """Emits loops that write the padding borders of every written layout, and the unused
         ends of bit words. Once per function, before or after the stores."""
-        for writer in self._writers:
-            fill_border(writer.tensor, writer.buffer, writer.arg)
-            stored = stored_channels(self.shape[3])
-            odd = stored // CHANNEL_BLOCK % 2 == 1
-            if writer.buffer.layout.kind == "bits" and odd and stored > self.lanes:
-                clear_word_ends(writer.tensor, writer.buffer, writer.parts(16))
+        with share.once():
+            for writer in self._writers:
+                fill_border(writer.tensor, writer.buffer, writer.arg)
+                stored = stored_channels(self.shape[3])
+                odd = stored // CHANNEL_BLOCK % 2 == 1
+                if writer.buffer.layout.kind == "bits" and odd and stored > self.lanes:
+                    clear_word_ends(writer.tensor, writer.buffer, writer.parts(16))

@@ -26,6 +26,7 @@ from mpqdeploy.targets.kernels.geometry import (
 )
 from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
+from mpqdeploy.targets.kernels.shares import SHARES, sharing
 from mpqdeploy.targets.kernels.winograd.filtering import (
     FILTERINGS,
     TAPS,
@@ -107,7 +108,13 @@ class WinogradKernel:
         channels = channel_vectors(geometry.out_channels, isa.lanes) * isa.lanes
         added = np.pad(added, ((0, 0), (0, channels - added.shape[1])))
         ordered = order_weights(conv.weights, tile.vectors, self.micro)
-        plan = Plan(geometry=geometry, filtering=filtering, tile=tile, lanes=isa.lanes)
+        plan = Plan(
+            geometry=geometry,
+            filtering=filtering,
+            tile=tile,
+            lanes=isa.lanes,
+            shares=schedule.get(SHARES, 1),
+        )
         together = _together(plan, conv.weight_grid)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
@@ -120,7 +127,6 @@ class WinogradKernel:
             corrected = T.arg("corrections", T.buffer(added.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
             arguments = Arguments(
                 source=buffer,
                 origin=geometry.origin(source.layout),
@@ -128,7 +134,9 @@ class WinogradKernel:
                 offsets=filtering.offsets(largest),
                 weights=weights,
             )
-            emit_nest(plan, self.micro, arguments, together, epilogue.store)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                emit_nest(plan, self.micro, arguments, together, epilogue.store, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -17,6 +17,7 @@ from typing import Any
 from mpqdeploy.targets.kernels.dot_inner import GROUP, Micro
 from mpqdeploy.targets.kernels.nest import Store, channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.kernels.winograd.filtering import TAPS, Matrix
 from mpqdeploy.targets.kernels.winograd.plan import Plan
 from mpqdeploy.targets.kernels.winograd.transform import both_ways, divided
@@ -40,9 +41,14 @@ class Arguments:
 
 
 def emit_nest(
-    plan: Plan, micro: Micro, arguments: Arguments, together: int | None, store: Store
+    plan: Plan,
+    micro: Micro,
+    arguments: Arguments,
+    together: int | None,
+    store: Store,
+    share: Share,
 ) -> None:
-    """Emits the loops. `store` takes the accumulators.
+    """Emits the loops, over a share of the chunks. `store` takes the accumulators.
 
     `together`: vectors of weights that are restored from one packed unit, in registers; None where
     the weights are restored to scratch.
@@ -61,7 +67,7 @@ def emit_nest(
     outputs = _Outputs(plan, sums, arguments.added, store)
     arguments.weights.allocate()
     channel_tiles = channel_vectors(plan.geometry.out_channels, plan.lanes) // plan.tile.vectors
-    with T.serial(0, plan.geometry.batch) as n, T.serial(0, plan.chunks) as chunk:
+    with T.serial(0, plan.geometry.batch) as n, share.loop(plan.chunks) as chunk:
         prepare.emit(n, chunk)
         with T.serial(0, channel_tiles) as o:
             restore.emit(o)

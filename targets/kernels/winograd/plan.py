@@ -36,6 +36,7 @@ class Plan:
     filtering: Filtering
     tile: WinogradTile
     lanes: int
+    shares: int = 1
 
     @property
     def components(self) -> int:
@@ -57,12 +58,14 @@ class Plan:
 
     @property
     def chunks(self) -> int:
-        block_bytes = self.components * self.tile.tiles * self.channels
-        return -(-self.blocks // max(CHUNK_BYTES // block_bytes, 1))
+        return -(-self.blocks // self.blocks_per_chunk)
 
     @property
     def blocks_per_chunk(self) -> int:
-        return -(-self.blocks // self.chunks)
+        """As many as fit the cache, in chunks whose number the shares divide where it can be."""
+        block_bytes = self.components * self.tile.tiles * self.channels
+        least = -(-self.blocks // max(CHUNK_BYTES // block_bytes, 1))
+        return -(-self.blocks // (-(-least // self.shares) * self.shares))
 
     @property
     def channels(self) -> int:
