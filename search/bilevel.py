@@ -14,24 +14,40 @@ from mpqdeploy.nn import SearchLayer, scale_clip_, site_layers, task_of
 from mpqdeploy.nn.training import Recipe, TrainingError, make_optimizer, set_rate
 from mpqdeploy.nn.training.device import autocast, home
 from mpqdeploy.search.advantage import Advantages, axes
-from mpqdeploy.search.barrier import Barrier
-from mpqdeploy.search.cost import ExpectedCosts
+from mpqdeploy.search.cost import CostTerm, ExpectedCosts
 from mpqdeploy.search.prob1 import prob1
 from mpqdeploy.search.settings import BpNasSettings
 
 SETTLE_STEPS = 2000
 
 
-class Bilevel:
-    """A supernet with its two optimizers, and what its distributions cost."""
+class DivergedError(TrainingError):
+    """A loss or a weight that is no number any more."""
 
-    def __init__(self, net: nn.Module, costs: ExpectedCosts, settings: BpNasSettings) -> None:
+    def __init__(self, what: str, where: str = "") -> None:
+        super().__init__(
+            f"the search diverged: {what} is not finite{where}.",
+            hint="Lower search.lr or search.theta_lr; the state after the last epoch is kept.",
+        )
+        self.what = what
+
+    def at(self, *, epoch: int, step: int) -> DivergedError:
+        """The same error with its place, both counted from 1."""
+        return DivergedError(self.what, f" at step {step} of epoch {epoch}")
+
+
+class Bilevel:
+    """A supernet with its two optimizers, what its distributions cost and what that is charged."""
+
+    def __init__(
+        self, net: nn.Module, costs: ExpectedCosts, term: CostTerm, settings: BpNasSettings
+    ) -> None:
         self.net = net
         self.layers: Mapping[str, SearchLayer] = site_layers(net)
         self.costs = costs
         self._settings = settings
         self._place = home(net)
-        self._barrier = Barrier(kind=settings.barrier, weight=settings.barrier_weight)
+        self._term = term
         self._pinned = [name for name, layer in self.layers.items() if len(layer.candidates) == 1]
         self.advantages = Advantages(self.layers)
         split = _split(net)
@@ -70,7 +86,7 @@ class Bilevel:
     def theta_step(
         self, images: Tensor, labels: Tensor, weight: float, *, note: bool
     ) -> dict[str, float]:
-        """One Adam step on CE + barriers + `weight` * L_p; the three terms before the step.
+        """One Adam step on CE + cost terms + `weight` * L_p; the three terms before the step.
 
         `note`: take the step's cross-entropy gradients into the advantages.
         """
@@ -81,18 +97,18 @@ class Bilevel:
             cross_entropy.backward()  # type: ignore[no-untyped-call]
         if note:
             self.advantages.note()
-        barrier, one_hot = self._penalties()
-        penalty = barrier + weight * one_hot
+        cost, one_hot = self._penalties()
+        penalty = cost + weight * one_hot
         penalty.backward()  # type: ignore[no-untyped-call]
         self.theta_optimizer.step()
         return {
             "search_ce": cross_entropy.item(),
-            "barrier": barrier.item(),
+            "cost": cost.item(),
             "prob1": one_hot.item(),
         }
 
     def settle(self, weight: float) -> int:
-        """Steps on barriers and Prob-1 alone until every site is one-hot; how many it took.
+        """Steps on cost terms and Prob-1 alone until every site is one-hot; how many it took.
 
         The end of the ramp, lambda -> infinity, where the cross-entropy no longer counts: no image
         is needed, so a step costs microseconds [o]. lambda doubles every 100 steps, because a
@@ -103,12 +119,17 @@ class Bilevel:
             if self.least_decided() > self._settings.one_hot:
                 return step
             weight *= 2**0.01
-            barrier, one_hot = self._penalties()
+            cost, one_hot = self._penalties()
             self.theta_optimizer.zero_grad(set_to_none=True)
-            total = barrier + weight * one_hot
+            total = cost + weight * one_hot
             total.backward()  # type: ignore[no-untyped-call]
             self.theta_optimizer.step()
         return SETTLE_STEPS
+
+    @torch.no_grad()
+    def finite(self) -> bool:
+        """Whether every weight and logit is a number."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.net.parameters())
 
     @torch.no_grad()
     def least_decided(self) -> float:
@@ -154,7 +175,7 @@ class Bilevel:
 
     def _penalties(self) -> tuple[Tensor, Tensor]:
         probabilities = self.probabilities()
-        penalty = self._barrier(self.costs(probabilities), self.costs.limits)
+        penalty = self._term(self.costs(probabilities), self.costs.limits)
         free = self.costs.free.to(penalty.device)
         return penalty[free].sum(), prob1(probabilities.values())
 
@@ -191,8 +212,5 @@ def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
 def _finite(loss: Tensor, what: str) -> float:
     value = loss.item()
     if not math.isfinite(value):
-        raise TrainingError(
-            f"the search diverged: {what} is not finite.",
-            hint="Lower search.lr or search.theta_lr; the state after the last epoch is kept.",
-        )
+        raise DivergedError(what)
     return value

@@ -10,6 +10,7 @@ itself a product, such as BOPs with E[m n] = E[m] E[n], needs no formula of its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,14 @@ from mpqdeploy.core import Budget, CostTable, Precision
 from mpqdeploy.search.barrier import normalise
 
 Candidates = Mapping[str, Sequence[Precision]]
+
+
+class CostTerm(Protocol):
+    """What the logits' loss pays for expected costs: a barrier, or a price."""
+
+    def __call__(self, expected: Tensor, limit: Tensor) -> Tensor:
+        """The payment for each metric `[K]`, of normalised costs and budgets `[K]`."""
+        ...
 
 
 class ExpectedCosts:

@@ -82,9 +82,10 @@ class Note:
 class Epoch:
     """Where a search stands after an epoch (or, for engines without epochs, after a trial).
 
-    Costs are in each table's unit. `violation` is max(0, E[C] - B) / B per budgeted metric.
-    `max_probability` and `entropy` (nats) are per site. `round` counts the calls with new tables
-    or budgets from 0, `epoch` from 1 within the round.
+    Costs are in each table's unit; `limits` are the budgets B searched with. `violation` is
+    max(0, E[C] - B) / B per budgeted metric. `max_probability` and `entropy` (nats) are per site.
+    `round` counts the calls with new tables or budgets from 0 (an engine that searches several
+    times per call counts these), `epoch` from 1 within the round.
     """
 
     round: int
@@ -96,6 +97,7 @@ class Epoch:
     violation: Mapping[str, float]
     argmax_cost: Mapping[str, float]
     val_accuracy: float
+    limits: Mapping[str, float] = field(default_factory=dict)
     max_probability: Mapping[str, float] = field(default_factory=dict)
     entropy: Mapping[str, float] = field(default_factory=dict)
 
@@ -116,7 +118,8 @@ class Result:
     """A policy inside every budget, as predicted by the problem's tables.
 
     `moves`: steps that the repair of an argmax network over its budget took, 0 where it was inside;
-    `upgrades`: steps to wider precisions that still fitted. `probabilities` of the candidates as
+    `upgrades`: steps to wider precisions that still fitted. `searches`: how many it took; 1 but for
+    engines that try. `probabilities` of the candidates as
     the search left them. `weights`: file with the quantized network's weights and
     activation scales as the search left them, for `load_network`; fine-tuning starts there.
     """
@@ -128,6 +131,7 @@ class Result:
     probabilities: Mapping[str, Mapping[Precision, float]]
     history: tuple[Epoch, ...]
     weights: Path
+    searches: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -135,6 +139,7 @@ class Result:
             "costs": dict(self.costs),
             "moves": self.moves,
             "upgrades": self.upgrades,
+            "searches": self.searches,
             "probabilities": {
                 site: {str(p): chance for p, chance in chances.items()}
                 for site, chances in self.probabilities.items()
@@ -150,6 +155,7 @@ class Result:
             costs=data["costs"],
             moves=data["moves"],
             upgrades=data["upgrades"],
+            searches=data["searches"],
             probabilities={
                 site: {Precision.parse(text): chance for text, chance in chances.items()}
                 for site, chances in data["probabilities"].items()

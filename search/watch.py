@@ -27,6 +27,7 @@ def observe(bilevel: Bilevel, problem: Problem, val_batches: int) -> dict[str, A
         "violation": {
             b.metric: max(0.0, expected[b.metric] - b.limit) / b.limit for b in problem.budgets
         },
+        "limits": {budget.metric: budget.limit for budget in problem.budgets},
         "argmax_cost": problem.costs(bilevel.chosen()),
         "val_accuracy": evaluate(bilevel.net, batches, device=problem.device),
         "max_probability": {site: p.max().item() for site, p in probabilities.items()},

@@ -7,6 +7,7 @@ from mpqdeploy.core import Precision
 from mpqdeploy.data import Loader
 from mpqdeploy.nn import Mode, build_supernet
 from mpqdeploy.nn.training import TrainingError
+from mpqdeploy.search.barrier import Barrier
 from mpqdeploy.search.bilevel import Bilevel
 from mpqdeploy.search.cost import ExpectedCosts
 from mpqdeploy.search.engine import Problem
@@ -21,7 +22,7 @@ def make(mode: Mode, problem: Problem | None = None, *, reshape: bool = True) ->
     torch.manual_seed(0)
     net = build_supernet(problem.spec, problem.candidates, mode)
     costs = ExpectedCosts(problem.tables, problem.budgets, problem.candidates)
-    return Bilevel(net, costs, BpNasSettings(mode=mode, theta_lr=0.1, reshape=reshape))
+    return Bilevel(net, costs, Barrier(), BpNasSettings(mode=mode, theta_lr=0.1, reshape=reshape))
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

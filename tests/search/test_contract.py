@@ -19,6 +19,7 @@ from mpqdeploy.nn.training import evaluate
 from mpqdeploy.search.baselines import Random, Uniform
 from mpqdeploy.search.bpnas import BpNas
 from mpqdeploy.search.engine import Epoch, Event, Problem, Result, SearchEngine, load_network
+from mpqdeploy.search.penalty import Penalty
 from mpqdeploy.search.settings import BpNasSettings
 from tests.search.problems import tiny_problem
 
@@ -26,6 +27,8 @@ SHORT = BpNasSettings(epochs=3, refit_epochs=2, steps=3, batch_size=16, val_batc
 ENGINES: dict[str, Callable[[], SearchEngine]] = {
     "bpnas-joint": lambda: BpNas(SHORT),
     "bpnas-factorized": lambda: BpNas(replace(SHORT, mode="factorized")),
+    # It starts uniform: a few short steps would leave every site undecided.
+    "penalty": lambda: Penalty(replace(SHORT, epochs=2, steps=2, theta_lr=0.5), searches=2),
     "uniform": Uniform,
     "random": lambda: Random(trials=3),
 }
