@@ -8,8 +8,10 @@ every layer sees inputs identical to the reference's, and a flip stays where it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement, compare_codes, compare_floats
 from mpqdeploy.export.cleaning import clean_qonnx, with_batch
+from mpqdeploy.export.naming import run_name
 from mpqdeploy.export.quantizer import Quantizer, initializers, is_quantizer, read_quantizer
 
 Floats = NDArray[np.float32]
@@ -152,32 +155,60 @@ def torch_layers(net: Any, reference: Reference) -> dict[str, Floats]:
     """
     import torch
 
-    modules = dict(net.named_modules())
     found: dict[str, Floats] = {}
-    handles = []
-    for name, tensor in reference.tensors.items():
-        if name not in modules:
-            raise ModelError(
-                f"quantizer {name!r} of the file is no module of the network.",
-                hint="Compare with the network that the file was exported from.",
-            )
-        forced = torch.from_numpy(tensor.values)
-        handles.append(modules[name].register_forward_hook(_recorder(name, forced, found)))
+    handles = [
+        module.register_forward_hook(_recorder(name, reference, found))
+        for name, module in _quantizer_modules(net, reference).items()
+    ]
     training = net.training
     try:
         with torch.no_grad():
-            logits = net.eval()(torch.from_numpy(reference.images))
+            outputs = net.eval()(torch.from_numpy(reference.images))
     finally:
         net.train(training)
         for handle in handles:
             handle.remove()
-    found[next(iter(reference.outputs))] = _plain(logits).numpy()
+    for name, output in zip(reference.outputs, as_outputs(outputs), strict=True):
+        found[name] = output.numpy()
     return found
 
 
-def _recorder(name: str, forced: Any, found: dict[str, Floats]) -> Any:
+def as_outputs(outputs: Any) -> tuple[Any, ...]:
+    """A network's outputs as plain tensors, also where there is only one."""
+    several = isinstance(outputs, tuple) and not hasattr(outputs, "value")
+    return tuple(_plain(output) for output in outputs) if several else (_plain(outputs),)
+
+
+def _quantizer_modules(net: Any, reference: Reference) -> dict[str, Any]:
+    """The modules behind the file's quantizers, by name; several may be runs of one."""
+    modules = dict(net.named_modules())
+    chosen = {}
+    for name in reference.tensors:
+        layer = name if name in modules else re.sub(r"_\d+$", "", name)
+        if layer not in modules:
+            raise ModelError(
+                f"quantizer {name!r} of the file is no module of the network.",
+                hint="Compare with the network that the file was exported from.",
+            )
+        chosen[layer] = modules[layer]
+    return chosen
+
+
+def _recorder(layer: str, reference: Reference, found: dict[str, Floats]) -> Any:
+    """A hook that records every run of a quantizer, and passes the reference's values on.
+
+    A run that the file has not is another quantizer's equal: the exporter merged the two.
+    """
+    import torch
+
+    runs = count(1)
+
     def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        name = run_name(layer, next(runs))
+        if name not in reference.tensors:
+            return output
         found[name] = _plain(output).numpy()
+        forced = torch.from_numpy(reference.tensors[name].values)
         return output.set(value=forced) if hasattr(output, "set") else (forced, *output[1:])
 
     return hook

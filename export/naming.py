@@ -7,11 +7,10 @@ machine that exported) is dropped afterwards: it does not belong into a file tha
 
 from __future__ import annotations
 
-import ast
-
 import onnx
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
+from mpqdeploy.export.sharing import module_of, run_of
+
 _LAYER_OPS = frozenset({"BatchNormalization", "Conv", "Gemm", "MatMul", "Quant", "BipolarQuant"})
 
 
@@ -19,8 +18,8 @@ def name_nodes(model: onnx.ModelProto, inputs: tuple[str, ...], outputs: tuple[s
     """Rename nodes after their module and tensors after their node, in place.
 
     A layer's own operation takes the module's name, anything else the module's name and its
-    operator: `layer1.0.add`. Tensors become `<node>` (a node's only output), `<node>.out<i>`, and
-    `<node>.param<i>` for constants.
+    operator: `layer1.0.add`. The k-th run of a layer is `<name>_<k>`. Tensors become `<node>` (a
+    node's only output), `<node>.out<i>`, and `<node>.param<i>` for constants.
     """
     taken: set[str] = set()
     for node in model.graph.node:
@@ -36,15 +35,18 @@ def name_nodes(model: onnx.ModelProto, inputs: tuple[str, ...], outputs: tuple[s
 
 
 def _layer_name(node: onnx.NodeProto) -> str:
-    found = [entry.value for entry in node.metadata_props if entry.key == _SCOPES]
-    scopes: list[str] = ast.literal_eval(found[0])[1:-1] if found else []
-    if not scopes:
+    scope = module_of(node).removesuffix(".export_handler")
+    if not scope:
         return str(node.op_type).lower()
-    scope = scopes[-1].removesuffix(".export_handler")
     if node.op_type in _LAYER_OPS:
-        return scope
+        return run_name(scope, run_of(node))
     module, _, _ = scope.partition(".act_quant")
     return f"{module}.{node.op_type.lower()}"
+
+
+def run_name(layer: str, run: int) -> str:
+    """The name of a layer's run, counted from 1."""
+    return layer if run == 1 else f"{layer}_{run}"
 
 
 def _unique(name: str, taken: set[str]) -> str:

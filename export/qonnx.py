@@ -28,9 +28,10 @@ from mpqdeploy.core.agreement import LayerAgreement
 from mpqdeploy.core.files import replacing
 from mpqdeploy.export.executors import qonnx_reference, torch_layers
 from mpqdeploy.export.naming import name_nodes
+from mpqdeploy.export.sharing import number_runs, share_weights
+from mpqdeploy.nn import task_of
 
 INPUT = "input"
-OUTPUT = "logits"
 _CHECK_BATCH = 4
 
 
@@ -40,11 +41,12 @@ def export_qonnx(
     """Write `net` to `path` as QONNX and return how its layers agreed with torch.
 
     `image` is (channels, height, width); the file's input `input` is `[batch, C, H, W]` float32,
-    its output `logits`. The file is checked before it takes its name: on a random batch drawn from
-    `seed`, every activation quantizer of qonnx's executor is compared with torch on identical
-    inputs. Raises `ModelError` where codes differ beyond rounding. `net` is left as it was.
+    its outputs are called as the network's task says: `logits` for a classifier. The file is
+    checked before it takes its name: on a random batch drawn from `seed`, every activation
+    quantizer of qonnx's executor is compared with torch on identical inputs. Raises `ModelError`
+    where codes differ beyond rounding. `net` is left as it was.
     """
-    model = _clean(_brevitas_model(net, (batch, *image)))
+    model = _clean(_brevitas_model(net, (batch, *image)), task_of(net).outputs)
     check = np.random.default_rng(seed).standard_normal((batch * _CHECK_BATCH, *image))
     agreements = _compare(net, model, check.astype(np.float32))
     with replacing(path) as temporary:
@@ -84,7 +86,7 @@ def _brevitas_model(net: nn.Module, shape: tuple[int, ...]) -> onnx.ModelProto:
             torch.zeros(shape),
             export_path=str(Path(folder) / "model.onnx"),
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(task_of(net).outputs),
             dynamo=True,
             optimize=True,
             external_data=False,
@@ -136,12 +138,14 @@ def _become(node: onnx.NodeProto, op_type: str, **attributes: int) -> None:
     node.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in attributes.items())
 
 
-def _clean(model: onnx.ModelProto) -> ModelWrapper:
+def _clean(model: onnx.ModelProto, outputs: tuple[str, ...]) -> ModelWrapper:
+    number_runs(model)
     wrapper = cleanup_model(ModelWrapper(model))
+    share_weights(wrapper.model)
     for step in (_BatchFreeOps(), RemoveUnusedTensors()):
         # qonnx's own copy and clean-up around every step take seconds on a deep network.
         wrapper = wrapper.transform(step, make_deepcopy=False, cleanup=False)
-    name_nodes(wrapper.model, (INPUT,), (OUTPUT,))
+    name_nodes(wrapper.model, (INPUT,), outputs)
     return wrapper
 
 

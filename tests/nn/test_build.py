@@ -16,6 +16,7 @@ from mpqdeploy.nn import (
     calibrate,
     site_layers,
     sites,
+    task_of,
     transfer,
 )
 from mpqdeploy.nn.transfer import float_state
@@ -23,11 +24,18 @@ from mpqdeploy.nn.transfer import float_state
 DIGITS = ModelSpec(name="digits_cnn", num_classes=10, image=(1, 8, 8))
 EIGHT = Precision(weight_bits=8, act_bits=8)
 FOUR = Precision(weight_bits=4, act_bits=4)
-IMAGES = {"digits_cnn": (1, 8, 8), "resnet20": (3, 32, 32)}
+IMAGES = {"digits_cnn": (1, 8, 8), "retinanet": (3, 64, 64)}
+OPTIONS = {"retinanet": {"width": 8, "features": 16, "depth": 1}}
 
 
 def spec_of(name):
-    return ModelSpec(name=name, num_classes=7, image=IMAGES.get(name, (3, 32, 32)))
+    image, options = IMAGES.get(name, (3, 32, 32)), OPTIONS.get(name, {})
+    return ModelSpec(name=name, num_classes=7, image=image, options=options)
+
+
+def outputs_of(net, x):
+    outputs = net.eval()(x)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def all_candidates(spec):
@@ -47,8 +55,9 @@ def test_every_form_has_the_same_float_names_and_runs(name):
     assert shapes[0] == shapes[1] == shapes[2]
     assert shapes[0] == {n: v.shape for n, v in forms[0].state_dict().items()}
     x = torch.randn(2, *spec.image)
-    for net in forms:
-        assert net.eval()(x).shape == (2, 7)
+    shapes = [[output.shape for output in outputs_of(net, x)] for net in forms]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert len(shapes[0]) == len(task_of(forms[0]).outputs)
     assert list(site_layers(forms[1])) == sorted(
         (s.name for s in found), key=[n for n, _ in forms[1].named_modules()].index
     )
@@ -59,21 +68,24 @@ def test_geometry_is_what_the_layers_see(name):
     spec = spec_of(name)
     net = build_float(spec).eval()
     seen = {}
+
+    def note(name, x, y):
+        seen.setdefault(name, []).append((x, y))
+
     for site in sites(spec):
         net.get_submodule(site.name).register_forward_hook(
-            lambda module, args, output, name=site.name: seen.update({name: (args[0], output)})
+            lambda module, args, output, name=site.name: note(name, args[0], output)
         )
     net(torch.randn(1, *spec.image))
     for site in sites(spec):
-        x, y = seen[site.name]
-        geometry = site.geometry
-        assert x.shape[1] == geometry.in_channels
-        assert y.shape[1] == geometry.out_channels
-        if geometry.op == "conv":
-            assert tuple(x.shape[2:]) == geometry.in_size
-            assert tuple(y.shape[2:]) == geometry.out_size
-        assert geometry.act_signed or x.min() >= 0
-        assert geometry.weights == net.get_submodule(site.name).weight.numel()
+        for geometry, (x, y) in zip(site.runs, seen[site.name], strict=True):
+            assert x.shape[1] == geometry.in_channels
+            assert y.shape[1] == geometry.out_channels
+            if geometry.op == "conv":
+                assert tuple(x.shape[2:]) == geometry.in_size
+                assert tuple(y.shape[2:]) == geometry.out_size
+            assert geometry.act_signed or x.min() >= 0
+            assert geometry.weights == net.get_submodule(site.name).weight.numel()
     assert list(seen) == [site.name for site in sites(spec)]
 
 

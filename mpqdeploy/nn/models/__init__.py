@@ -10,10 +10,12 @@ from mpqdeploy.nn.models.digits_cnn import DigitsCNN
 from mpqdeploy.nn.models.mobilenetv2 import MobileNetV2
 from mpqdeploy.nn.models.resnet18 import ResNet18
 from mpqdeploy.nn.models.resnet20 import ResNet20
+from mpqdeploy.nn.models.retinanet import RetinaNet
 
 MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "digits_cnn": DigitsCNN,
     "mobilenetv2": MobileNetV2,
     "resnet18": ResNet18,
     "resnet20": ResNet20,
+    "retinanet": RetinaNet,
 }

@@ -35,7 +35,9 @@ class BasicBlock(nn.Module):
         return out
 
 
-class ResNet18(nn.Module):
+class ResNet18Trunk(nn.Module):
+    """All but the classifier: what a detector has for a backbone."""
+
     def __init__(self, spec: ModelSpec, *, width: int = 64) -> None:
         super().__init__()
         small = min(spec.image[1:]) < SMALL_IMAGE
@@ -48,14 +50,26 @@ class ResNet18(nn.Module):
         self.layer2 = _stage(width, 2 * width, stride=2)
         self.layer3 = _stage(2 * width, 4 * width, stride=2)
         self.layer4 = _stage(4 * width, 8 * width, stride=2)
-        self.fc = SiteLinear(8 * width, spec.num_classes)
+        self.channels = (width, 2 * width, 4 * width, 8 * width)
+
+    def stages(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images `[N, C, H, W]` to the feature maps C2 to C5, of `channels`."""
+        # The maximum of codes is the code of the maximum, so the pool runs on 8 bits.
+        x = self.maxpool(self.stream(F.relu(self.bn1(self.conv1(x)))))
+        c2 = self.layer1(x)
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return c2, c3, c4, self.layer4(c4)
+
+
+class ResNet18(ResNet18Trunk):
+    def __init__(self, spec: ModelSpec, *, width: int = 64) -> None:
+        super().__init__(spec, width=width)
+        self.fc = SiteLinear(self.channels[-1], spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `[N, C, H, W]` to logits `[N, num_classes]`."""
-        # The maximum of codes is the code of the maximum, so the pool runs on 8 bits.
-        x = self.maxpool(self.stream(F.relu(self.bn1(self.conv1(x)))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        logits: Tensor = self.fc(pooled_features(x))
+        logits: Tensor = self.fc(pooled_features(self.stages(x)[-1]))
         return logits
 
 
