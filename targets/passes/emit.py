@@ -48,6 +48,7 @@ def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa:
         )
         for step in program.steps
     }
+    emitted = _share_constants(emitted)
     traced = tuple(buffer for function in emitted.values() for buffer in function.writes)
     builder = relax.BlockBuilder()
     kernels = _add_kernels(builder, emitted)
@@ -64,6 +65,19 @@ def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa:
         _add_function(builder, name, ports, results, steps, program, constants, held)
     _add_metadata(builder, _metadata(program, traced))
     return Module(relax=builder.get(), emitted=emitted, traced=traced)
+
+
+def _share_constants(emitted: Mapping[str, Emitted]) -> dict[str, Emitted]:
+    """Equal constants as one array: a layer that runs several times packs the same weights."""
+    known: dict[tuple[Any, ...], Any] = {}
+
+    def one(array: Any) -> Any:
+        return known.setdefault((array.dtype.str, array.shape, array.tobytes()), array)
+
+    return {
+        step: replace(function, constants=tuple(one(array) for array in function.constants))
+        for step, function in emitted.items()
+    }
 
 
 def _add_kernels(builder: Any, emitted: Mapping[str, Emitted]) -> dict[str, Pointed]:

@@ -72,4 +72,6 @@ def test_trace_returns_every_tensor_that_some_step_writes() -> None:
 def test_constant_bytes_count_every_array_once(chain: tuple[Program, Module]) -> None:
     _, module = chain
     arrays = [a for function in module.emitted.values() for a in function.constants]
-    assert module.constant_bytes == sum(array.nbytes for array in arrays)
+    distinct = {(a.dtype.str, a.shape, a.tobytes()): a.nbytes for a in arrays}
+    assert module.constant_bytes == sum(distinct.values())
+    assert len({id(array) for array in arrays}) == len(distinct)
