@@ -76,8 +76,9 @@ class Config(Section):
 
     def part(self, *names: str) -> dict[str, Any]:
         """The named keys as JSON, for the input hash of a step that reads those alone."""
-        return self.model_dump(mode="json", include=set(names))
+        found = self.snapshot()
+        return {name: found[name] for name in names}
 
     def snapshot(self) -> dict[str, Any]:
-        """All that decides results, as JSON: everything but where they are written."""
-        return self.model_dump(mode="json", exclude={"run_dir"})
+        """All that decides results, as JSON: not where they are written, nor who decodes images."""
+        return self.model_dump(mode="json", exclude={"run_dir": True, "data": {"workers": True}})

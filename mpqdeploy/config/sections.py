@@ -82,6 +82,9 @@ class DataSection(Section):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     size: Count = 224
+    resize: Count | None = None
+    jitter: Share = 0.0
+    workers: Annotated[int, Field(ge=0, strict=True)] | None = None
     shuffle_seed: int = 0
 
     def spec(self) -> DataSpec:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-import numpy as np
-
 from mpqdeploy.core.preprocessing import Preprocessing
-from mpqdeploy.data.dataset import Labelled, Labels, Pixels, Rows
+from mpqdeploy.data.dataset import Labelled, Labels, Pixels, Rows, Seeds
 from mpqdeploy.data.spec import DataSpec, Split
 from mpqdeploy.data.splits import held_out_split, require, training_splits
 
 Pool = tuple[Pixels, Labels]
 """Pixels `[N, C, H, W]` and labels `[N]`."""
 
-Augmentation = Callable[[Pixels, np.random.Generator], Pixels]
+Augmentation = Callable[[Pixels, Seeds], Pixels]
 
 
 class ArrayDataset(Labelled):
@@ -47,9 +45,9 @@ class ArrayDataset(Labelled):
     def labels(self, split: Split) -> Labels:
         return self._pool(split)[1][self._rows(split)]
 
-    def read(self, split: Split, rows: Rows, rng: np.random.Generator | None = None) -> Pixels:
+    def read(self, split: Split, rows: Rows, seeds: Seeds | None = None) -> Pixels:
         pixels = self._pool(split)[0][self._rows(split)[rows]]
-        return pixels if rng is None else self._augmentation(pixels, rng)
+        return pixels if seeds is None else self._augmentation(pixels, seeds)
 
     def _rows(self, split: Split) -> Rows:
         splits = self._test_splits if split == "test" else self._training_splits

@@ -19,7 +19,7 @@ from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.archive import unpack
 from mpqdeploy.data.arrays import ArrayDataset, Pool
 from mpqdeploy.data.augment import flip, shift
-from mpqdeploy.data.dataset import Pixels
+from mpqdeploy.data.dataset import Pixels, Seeds
 from mpqdeploy.data.spec import DataSpec
 
 _PIXELS = 3 * 32 * 32
@@ -174,5 +174,5 @@ def _class_names(path: Path, count: int) -> tuple[str, ...]:
     return tuple(lines) if len(lines) == count else tuple(str(n) for n in range(count))
 
 
-def _augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return flip(shift(pixels, 4, rng), rng)
+def _augment(pixels: Pixels, seeds: Seeds) -> Pixels:
+    return flip(shift(pixels, 4, seeds), seeds)

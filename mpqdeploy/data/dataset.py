@@ -15,6 +15,7 @@ Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Targets = NDArray[np.int64] | NDArray[np.float32]
 Rows = NDArray[np.int64]
+Seeds = NDArray[np.uint64]
 
 
 @runtime_checkable
@@ -45,18 +46,24 @@ class Dataset(Protocol):
         """What was left out or changed when the data were read, a line each; for a warning."""
         ...
 
+    @property
+    def workers(self) -> int:
+        """How many processes should read it beside the one that asks; 0 where it is in memory."""
+        ...
+
     def size(self, split: Split) -> int:
         """Number of images in a split."""
         ...
 
     def examples(
-        self, split: Split, rows: Rows, rng: np.random.Generator | None = None
+        self, split: Split, rows: Rows, seeds: Seeds | None = None
     ) -> tuple[Pixels, Targets]:
         """Images of the given rows of a split, uint8 `[len(rows), C, H, W]`, and their targets:
         class indices int64 `[len(rows)]`, or boxes (see `mpqdeploy.data.detection`).
 
-        With `rng`, they are augmented: the same generator state gives the same examples.
-        Raises `DataError` for a file that cannot be read.
+        With `seeds`, one per row, they are augmented: a seed gives a row the same example in any
+        batch, so that processes may share one out. Raises `DataError` for a file that cannot be
+        read.
         """
         ...
 
@@ -65,17 +72,18 @@ class Labelled(ABC):
     """One label per image: `examples` of a data set that has `read` and `labels`."""
 
     notes: tuple[str, ...] = ()
+    workers = 0
 
     def examples(
-        self, split: Split, rows: Rows, rng: np.random.Generator | None = None
+        self, split: Split, rows: Rows, seeds: Seeds | None = None
     ) -> tuple[Pixels, Targets]:
         """See `Dataset.examples`."""
-        return self.read(split, rows, rng), self.labels(split)[rows]
+        return self.read(split, rows, seeds), self.labels(split)[rows]
 
     @abstractmethod
     def labels(self, split: Split) -> Labels:
         """Class indices of a split, int64 `[size]`, in row order."""
 
     @abstractmethod
-    def read(self, split: Split, rows: Rows, rng: np.random.Generator | None = None) -> Pixels:
+    def read(self, split: Split, rows: Rows, seeds: Seeds | None = None) -> Pixels:
         """The images alone, uint8 `[len(rows), C, H, W]`."""

@@ -13,7 +13,7 @@ import numpy as np
 from mpqdeploy.core.preprocessing import Preprocessing
 from mpqdeploy.data.arrays import ArrayDataset, Pool
 from mpqdeploy.data.augment import shift
-from mpqdeploy.data.dataset import Pixels
+from mpqdeploy.data.dataset import Pixels, Seeds
 from mpqdeploy.data.spec import DataSpec
 from mpqdeploy.data.splits import stratified
 
@@ -46,5 +46,5 @@ def _pools() -> tuple[Pool, Pool]:
     return (pixels[training], labels[training]), (pixels[test], labels[test])
 
 
-def _augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return shift(pixels, 1, rng)
+def _augment(pixels: Pixels, seeds: Seeds) -> Pixels:
+    return shift(pixels, 1, seeds)

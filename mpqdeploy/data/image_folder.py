@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
 
 from mpqdeploy.core import DataError
 from mpqdeploy.core.preprocessing import Preprocessing
-from mpqdeploy.data.dataset import Labelled, Labels, Pixels, Rows
+from mpqdeploy.data.dataset import Labelled, Labels, Pixels, Rows, Seeds
+from mpqdeploy.data.pictures import decoded
 from mpqdeploy.data.spec import DataSpec, Split
 from mpqdeploy.data.splits import held_out_split, require, training_splits
+from mpqdeploy.data.transforms import evaluation_view, training_view
+from mpqdeploy.data.workers import spare_cores
 
-_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-_DECODERS = 4
-_CROP_AREA = (0.08, 1.0)
-_CROP_RATIO = (3 / 4, 4 / 3)
-_CROP_ATTEMPTS = 10
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _RESIZE = 256 / 224
 """Evaluation: the shorter side becomes this times the crop's side [F]."""
 
 _IMAGENET = Preprocessing(scale=255.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Files:
+    """The images of one part. Names are one array of bytes: a list of a million paths would be
+    copied, page by page, into every process that counts references to them."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    names: NDArray[np.bytes_]
+    labels: Labels
+
+    def path(self, row: int) -> Path:
+        return self.folder / self.classes[self.labels[row]] / os.fsdecode(bytes(self.names[row]))
+
+
 class ImageFolder(Labelled):
     """Class names are the sorted folder names of `train/`; `val/` is the test split.
 
-    Evaluation resizes and crops the centre; training crops at random (area 8% to 100%, aspect
-    3/4 to 4/3) and mirrors, as is standard for ImageNet [F]. Images are RGB, `size` x `size`.
+    Evaluation resizes and crops the centre; training crops at random and mirrors (`transforms`).
+    Images are RGB, `size` x `size`. No more than the batches at hand are ever in memory.
     """
 
     def __init__(self, spec: DataSpec) -> None:
@@ -45,7 +58,9 @@ class ImageFolder(Labelled):
         self.name = spec.name
         self.image = (3, spec.size, spec.size)
         self.preprocessing = _IMAGENET.replaced(spec.mean, spec.std)
+        self.workers = spare_cores() if spec.workers is None else spec.workers
         self._spec = spec
+        self._resize = spec.resize or round(spec.size * _RESIZE)
         training, held_out = spec.dir / "train", spec.dir / "val"
         self.classes = _class_folders(training)
         _same_classes(held_out, self.classes)
@@ -56,32 +71,38 @@ class ImageFolder(Labelled):
         return len(self._rows(split))
 
     def labels(self, split: Split) -> Labels:
-        return self._pool(split)[1][self._rows(split)]
+        return self._pool(split).labels[self._rows(split)]
 
-    def read(self, split: Split, rows: Rows, rng: np.random.Generator | None = None) -> Pixels:
-        files = self._pool(split)[0]
-        chosen = [files[row] for row in self._rows(split)[rows]]
-        # Each image draws from its own generator, so threads cannot change what it gets.
-        seeds = [None] * len(chosen) if rng is None else rng.integers(1 << 62, size=len(chosen))
-        side = self.image[1]
-        with ThreadPoolExecutor(max_workers=_DECODERS) as workers:
-            images = list(workers.map(lambda f, s: _decode(f, s, side), chosen, seeds))
-        return np.stack(images)
+    def read(self, split: Split, rows: Rows, seeds: Seeds | None = None) -> Pixels:
+        files, chosen = self._pool(split), self._rows(split)[rows]
+        drawn = [None] * len(chosen) if seeds is None else seeds.tolist()
+        views = [self._view(files.path(row), seed) for row, seed in zip(chosen, drawn, strict=True)]
+        return np.ascontiguousarray(np.stack(views).transpose(0, 3, 1, 2))
+
+    def _view(self, path: Path, seed: int | None) -> Pixels:
+        """One image, uint8 `[size, size, 3]`."""
+        picture, side = decoded(path), self._spec.size
+        if seed is None:
+            view = evaluation_view(picture, side, self._resize)
+        else:
+            rng = np.random.default_rng(seed)
+            view = training_view(picture, side, self._spec.jitter, rng)
+        return np.asarray(view, dtype=np.uint8)
 
     def _rows(self, split: Split) -> Rows:
         splits = self._test_splits if split == "test" else self._training_splits
         return require(split, splits[split], self._spec)
 
-    def _pool(self, split: Split) -> tuple[list[Path], Labels]:
+    def _pool(self, split: Split) -> _Files:
         return self._held_out if split == "test" else self._training
 
     @cached_property
     def _training_splits(self) -> dict[Split, Rows]:
-        return dict(training_splits(self._training[1], self._spec))
+        return dict(training_splits(self._training.labels, self._spec))
 
     @cached_property
     def _test_splits(self) -> dict[Split, Rows]:
-        return dict(held_out_split(self._held_out[1], self._spec))
+        return dict(held_out_split(self._held_out.labels, self._spec))
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
@@ -107,59 +128,23 @@ def _same_classes(folder: Path, classes: tuple[str, ...]) -> None:
         )
 
 
-def _list(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Labels]:
-    files: list[Path] = []
+def _list(folder: Path, classes: Sequence[str]) -> _Files:
+    names: list[bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in _SUFFIXES)
+        with os.scandir(folder / name) as entries:
+            files = (entry.name for entry in entries)
+            found = sorted(file for file in files if file.lower().endswith(_SUFFIXES))
         if not found:
             raise DataError(
                 f"{folder / name}: the class has no images.",
-                hint=f"Add some ({', '.join(sorted(_SUFFIXES))}) or remove the class folder.",
+                hint=f"Add some ({', '.join(_SUFFIXES)}) or remove the class folder.",
             )
-        files += found
+        names += [os.fsencode(file) for file in found]
         labels += [label] * len(found)
-    return files, np.array(labels, dtype=np.int64)
-
-
-def _decode(path: Path, seed: int | None, side: int) -> Pixels:
-    """One image, uint8 `[3, side, side]`."""
-    try:
-        with Image.open(path) as source:
-            picture = source.convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: cannot be decoded ({error}).", hint="Replace the image or remove it."
-        ) from error
-    if seed is None:
-        picture = _centre(picture, side)
-    else:
-        picture = _random_crop(picture, side, np.random.default_rng(seed))
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
-
-
-def _centre(picture: Image.Image, side: int) -> Image.Image:
-    width, height = picture.size
-    zoom = side * _RESIZE / min(width, height)
-    # Resizing the box that the crop would leave saves a pass over what it would cut away.
-    edge = side / zoom
-    left, top = (width - edge) / 2, (height - edge) / 2
-    box = (left, top, left + edge, top + edge)
-    return picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
-
-
-def _random_crop(picture: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
-    width, height = picture.size
-    box = (0, 0, width, height)
-    for _ in range(_CROP_ATTEMPTS):
-        area = width * height * rng.uniform(*_CROP_AREA)
-        ratio = math.exp(rng.uniform(math.log(_CROP_RATIO[0]), math.log(_CROP_RATIO[1])))
-        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < wide <= width and 0 < high <= height:
-            left = int(rng.integers(0, width - wide + 1))
-            top = int(rng.integers(0, height - high + 1))
-            box = (left, top, left + wide, top + high)
-            break
-    cropped = picture.resize((side, side), Image.Resampling.BILINEAR, box=box)
-    mirrored = rng.random() < 0.5
-    return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cropped
+    return _Files(
+        folder=folder,
+        classes=tuple(classes),
+        names=np.array(names),
+        labels=np.array(labels, dtype=np.int64),
+    )

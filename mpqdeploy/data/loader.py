@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from mpqdeploy.core.shard import WHOLE, Shard
+from mpqdeploy.data.augment import image_seeds
 from mpqdeploy.data.dataset import Dataset, Rows
 from mpqdeploy.data.spec import Split
+from mpqdeploy.data.workers import Batch, Order, read, read_ahead
 
-_ORDER, _AUGMENTATION = 0, 1
-"""Keys that keep the two streams of random numbers of an epoch apart."""
+_ORDER = 0
+"""Keeps the shuffle's random numbers apart from the augmentation's."""
 
 
 class Loader:
     """Batches `(images, targets)`: float32 `[N, C, H, W]` normalised, and what the data set says
     about them: class indices int64 `[N]`, or boxes.
 
-    `epoch(e)` gives the same batches whenever it is called, in this run or in one that resumed:
-    the shuffle is seeded by (seed, e), the augmentation by (seed, e, step). Iterating over the
-    loader itself gives epoch 0, which is what evaluation needs.
+    `epoch(e)` gives the same batches whenever it is called, in this run or in one that resumed: the
+    shuffle is seeded by (seed, e), an image's augmentation by (seed, e, row). So neither the number
+    of workers nor that of processes changes what is read: with a `shard`, a process gets its part
+    of every batch, and `batch_size` stays that of all of them together. Iterating over the loader
+    itself gives epoch 0, which is what evaluation needs.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Loader:
         shuffle: bool = False,
         augment: bool = False,
         drop_last: bool = False,
+        shard: Shard = WHOLE,
     ) -> None:
         self.dataset = dataset
         self.split = split
@@ -41,13 +45,17 @@ class Loader:
         self.seed = seed
         self.shuffle = shuffle
         self.augment = augment
+        self.shard = shard
         size = dataset.size(split)
         # A split smaller than one batch still makes one.
-        self.rows = size - size % batch_size if drop_last and size >= batch_size else size
+        whole = batch_size if size >= batch_size else shard.count
+        self.rows = size - size % whole if drop_last else size
         self._size = size
 
     @classmethod
-    def training(cls, dataset: Dataset, split: Split, *, batch_size: int, seed: int = 0) -> Loader:
+    def training(
+        cls, dataset: Dataset, split: Split, *, batch_size: int, seed: int = 0, shard: Shard = WHOLE
+    ) -> Loader:
         """Shuffled, augmented, whole batches only."""
         return cls(
             dataset,
@@ -57,21 +65,30 @@ class Loader:
             shuffle=True,
             augment=True,
             drop_last=True,
+            shard=shard,
         )
 
     def __len__(self) -> int:
         """Batches per epoch."""
         return -(-self.rows // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch. Raises `DataError` for a file that cannot be read."""
-        order = self._order(epoch)
-        for step in range(len(self)):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self._batch(rows, epoch, step)
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Raises `DataError` for a file that cannot be read, `ConfigError` for a batch that cannot be
+        cut into equal parts.
+        """
+        rows = self._order(epoch)
+        starts = range(0, self.rows, self.batch_size)
+        orders = [self._shared(rows[start : start + self.batch_size], epoch) for start in starts]
+        if self.dataset.workers and orders:
+            yield from read_ahead(self.dataset, self.split, orders)
+        else:
+            for order in orders:
+                yield read(self.dataset, self.split, order)
 
     def _order(self, epoch: int) -> Rows:
         if not self.shuffle:
@@ -79,10 +96,6 @@ class Loader:
         rng = np.random.default_rng([self.seed, epoch, _ORDER])
         return rng.permutation(self._size)[: self.rows].astype(np.int64)
 
-    def _batch(self, rows: Rows, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        rng = None
-        if self.augment:
-            rng = np.random.default_rng([self.seed, epoch, _AUGMENTATION, step])
-        pixels, targets = self.dataset.examples(self.split, rows, rng)
-        images = self.dataset.preprocessing.apply(pixels)
-        return torch.from_numpy(images), torch.from_numpy(targets)
+    def _shared(self, rows: Rows, epoch: int) -> Order:
+        own = self.shard.of(rows)
+        return Order(own, image_seeds(self.seed, epoch, own) if self.augment else None)

@@ -21,8 +21,12 @@ class DataSpec:
     (`search_fraction`: the held-out part that the architecture's logits learn from [r]) and
     `train` (the rest, for the weights). `limit` caps a split, for quick runs. `mean` and `std`
     replace the data set's own, for a checkpoint that was trained with others; they apply to pixels
-    divided by the greatest pixel value. `size` is the side of an ImageFolder's square image.
-    `shuffle_seed` decides which image falls into which split.
+    divided by the greatest pixel value. `shuffle_seed` decides which image falls into which split.
+
+    For data sets that are decoded when they are read: `size` is the side of a square image,
+    `resize` the shorter side from which evaluation cuts it (None: 256/224 of `size`), `jitter` by
+    how much brightness, contrast and saturation vary in training, as a share, and `workers` how
+    many processes decode (None: the machine's cores, at most 8).
     """
 
     name: str
@@ -33,6 +37,9 @@ class DataSpec:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     size: int = 224
+    resize: int | None = None
+    jitter: float = 0.0
+    workers: int | None = None
     shuffle_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +49,12 @@ class DataSpec:
                 f"data.search_fraction {fractions[0]} and data.val_fraction {fractions[1]}"
                 " leave no images to train on.",
                 hint="Both are at least 0 and together below 1.",
+            )
+        if self.resize is not None and self.resize < self.size:
+            raise ConfigError(
+                f"data.resize: a square of {self.size} pixels cannot be cut from a side of"
+                f" {self.resize}.",
+                hint="Give at least data.size.",
             )
         for split, count in self.limit.items():
             if split not in ("train", "search", "val", "test") or count < 1:
