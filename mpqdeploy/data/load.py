@@ -8,7 +8,7 @@ from mpqdeploy.core import ConfigError
 from mpqdeploy.data.dataset import Dataset
 from mpqdeploy.data.spec import DataSpec
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
+DATASETS = ("digits", "cifar10", "cifar100", "imagefolder", "coco", "shapes")
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
@@ -30,6 +30,14 @@ def load_dataset(spec: DataSpec) -> Dataset:
         from mpqdeploy.data.image_folder import ImageFolder
 
         return ImageFolder(spec)
+    if spec.name == "coco":
+        from mpqdeploy.data.coco import load_coco
+
+        return load_coco(spec)
+    if spec.name == "shapes":
+        from mpqdeploy.data.shapes import load_shapes
+
+        return load_shapes(spec)
     close = get_close_matches(spec.name, DATASETS, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
     raise ConfigError(
