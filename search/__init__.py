@@ -15,9 +15,12 @@ from mpqdeploy.search.engine import (
     SearchEngine,
     load_network,
 )
+from mpqdeploy.search.penalty import Penalty
 from mpqdeploy.search.reach import Reach, check_reachable
 from mpqdeploy.search.refit import Refit, Round, refit
+from mpqdeploy.search.sensitivity import Sensitivity, SensitivitySettings
 from mpqdeploy.search.settings import BpNasSettings
+from mpqdeploy.search.space import search_space
 
 __all__ = [
     "BpNas",
@@ -26,6 +29,7 @@ __all__ = [
     "Event",
     "Note",
     "OnEvent",
+    "Penalty",
     "Problem",
     "Random",
     "Reach",
@@ -33,9 +37,12 @@ __all__ = [
     "Result",
     "Round",
     "SearchEngine",
+    "Sensitivity",
+    "SensitivitySettings",
     "Uniform",
     "check_reachable",
     "drop_dominated",
     "load_network",
     "refit",
+    "search_space",
 ]

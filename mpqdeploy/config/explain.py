@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from mpqdeploy.core import ConfigError
+from mpqdeploy.core.suggest import did_you_mean
 
 
 def explain(
@@ -37,8 +37,10 @@ def _describe(
     if kind == "extra_forbidden":
         known = list(_model_at(model, location[:-1]).model_fields)
         section = ".".join(str(part) for part in location[:-1]) or "the top level"
-        return f"unknown key {key}.", f"{_guess(str(location[-1]), known)}Keys of {section}: " + (
-            ", ".join(known) + "."
+        return (
+            f"unknown key {key}.",
+            f"{did_you_mean(str(location[-1]), known)}Keys of {section}: "
+            + (", ".join(known) + "."),
         )
     if kind == "missing":
         return f"{key} is missing.", "Add it."
@@ -51,7 +53,7 @@ def _describe(
         allowed = "a list"
     guess = ""
     if kind == "literal_error":
-        guess = _guess(str(value), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
+        guess = did_you_mean(str(value), re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     return f"{key}: {_short(value)} is not allowed.", f"{guess}Allowed: {allowed}."
 
 
@@ -68,11 +70,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]
-
-
-def _guess(word: str, known: Collection[str]) -> str:
-    close = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]}? " if close else ""
 
 
 def _short(value: Any) -> str:

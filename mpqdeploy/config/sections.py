@@ -149,9 +149,9 @@ class FinetuneSection(TrainSection):
 
 
 class SearchSection(Section):
-    """Which engine, and BP-NAS' settings; see `mpqdeploy.search.BpNasSettings`."""
+    """Which engine, and the engines' settings; see `mpqdeploy.search.BpNasSettings`."""
 
-    engine: Literal["bp-nas", "uniform", "random"] = "bp-nas"
+    engine: Literal["bp-nas", "penalty", "sensitivity", "uniform", "random"] = "bp-nas"
     mode: Literal["joint", "factorized"] = "joint"
     epochs: Count = 10
     refit_epochs: Count = 4
@@ -174,11 +174,24 @@ class SearchSection(Section):
     reopen: Annotated[float, Field(gt=0, lt=1)] = 0.7
     val_batches: Count = 8
     calibration_batches: Count = 4
+    penalty_weight: Rate = 0.01
+    penalty_searches: Count = 8
+    sensitivity: Literal["hessian", "fisher"] = "hessian"
+    sensitivity_images: Count = 256
+    sensitivity_probes: Count = 8
+    exclude: dict[str, tuple[PrecisionText, ...]] = {}
+
+    def excluded(self) -> dict[str, tuple[Precision, ...]]:
+        """Precisions that a site must not take, by its name."""
+        return {site: tuple(map(Precision.parse, texts)) for site, texts in self.exclude.items()}
 
     def settings(self) -> BpNasSettings:
+        """Of the supernet's search: BP-NAS' own, and those of the penalty."""
+        from dataclasses import fields
+
         from mpqdeploy.search.settings import BpNasSettings
 
-        return BpNasSettings(**self.model_dump(exclude={"engine"}))
+        return BpNasSettings(**self.model_dump(include={f.name for f in fields(BpNasSettings)}))
 
 
 class RefitSection(Section):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mpqdeploy.core import ConfigError, Geometry, Policy, Precision
 from mpqdeploy.core import Site as CoreSite
+from mpqdeploy.core.suggest import did_you_mean
 from mpqdeploy.nn.layers import Site, SiteConv2d, fixed_layer, named_sites, replace_sites
 from mpqdeploy.nn.models import MODELS
 from mpqdeploy.nn.search_layer import Mode, SearchLayer
@@ -178,5 +179,6 @@ def _check_names(given: Mapping[str, Any], net: nn.Module, spec: ModelSpec) -> N
 def _check_known(name: str, names: Sequence[str], spec: ModelSpec) -> None:
     if name not in names:
         raise ConfigError(
-            f"model {spec.name!r} has no site {name!r}.", hint=f"Its sites: {', '.join(names)}."
+            f"model {spec.name!r} has no site {name!r}.",
+            hint=f"{did_you_mean(name, names)}Its sites: {', '.join(names)}.",
         )

@@ -32,6 +32,7 @@ def anchors(context: Context, table: CostTable, profiled: Done) -> Done:
     """
     inputs = {
         **context.config.part("model", "data", "target", "precisions", "budgets", "measure"),
+        "exclude": context.config.search.exclude,
         "profile": profiled,
     }
     return context.folder.step("anchors", inputs, lambda folder: _anchors(context, table, folder))

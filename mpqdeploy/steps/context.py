@@ -26,6 +26,7 @@ from mpqdeploy.data import Dataset, Loader, load_dataset
 from mpqdeploy.nn import ModelSpec, sites
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
+from mpqdeploy.search.space import search_space
 from mpqdeploy.search.reach import check_reachable
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.passes.select import Measured
@@ -73,7 +74,8 @@ class Context:
 
     @property
     def candidates(self) -> Mapping[str, tuple[Precision, ...]]:
-        return {s.name: (s.pinned,) if s.pinned else self.precisions for s in self.sites}
+        """Per site; raises `ConfigError` for exclusions that leave nothing, as `prepare` does."""
+        return search_space(self.sites, self.precisions, self.config.search.excluded())
 
     @property
     def counted(self) -> Mapping[str, CostTable]:

@@ -11,8 +11,6 @@ from mpqdeploy.core import Budget, BudgetError, CostTable, Policy
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.results import Round, Row
 from mpqdeploy.run_folder import SCRATCH, Done
-from mpqdeploy.search.baselines import Random, Uniform
-from mpqdeploy.search.bpnas import BpNas
 from mpqdeploy.search.engine import (
     Epoch,
     Event,
@@ -20,13 +18,13 @@ from mpqdeploy.search.engine import (
     OnEvent,
     Problem,
     Result,
-    SearchEngine,
 )
 from mpqdeploy.search.refit import Refit, refit
 from mpqdeploy.search.refit import Round as Point
 from mpqdeploy.steps.anchors import Anchors
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.draft import Reference, draft_round, time_draft
+from mpqdeploy.steps.engine import make_engine
 from mpqdeploy.steps.measure import reference_row
 from mpqdeploy.targets.measure import at_clock_of
 
@@ -87,7 +85,7 @@ class _Loop:
         self._budgets = found.budgets
         self._reference = found.reference
         self._latency = next((b for b in found.budgets if b.metric == "latency"), None)
-        self._engine = engine(context)
+        self._engine = make_engine(context.config.search)
         self._folder = folder
         self._file = folder / SCRATCH / "rounds.json"
         done = read_json(self._file) if self._file.exists() else []
@@ -203,17 +201,6 @@ class _Loop:
                 context.folder.log(line)
 
         return on_event
-
-
-def engine(context: Context) -> SearchEngine:
-    """The engine that `search.engine` names."""
-    section = context.config.search
-    made: dict[str, SearchEngine] = {
-        "bp-nas": BpNas(section.settings()),
-        "uniform": Uniform(),
-        "random": Random(),
-    }
-    return made[section.engine]
 
 
 def describe(turn: Round) -> str:

@@ -84,7 +84,9 @@ class Bench:
         self.asked: list[Policy] = []
         self.engine = Widest()
         self.context: Any = SimpleNamespace(
-            config=SimpleNamespace(refit=SimpleNamespace(rounds=rounds), seed=0, device="cpu"),
+            config=SimpleNamespace(
+                refit=SimpleNamespace(rounds=rounds), search=None, seed=0, device="cpu"
+            ),
             counted={},
             candidates=CANDIDATES,
             spec=None,
@@ -92,7 +94,7 @@ class Bench:
             folder=SimpleNamespace(path=folder, log=lambda message: None),
             ui=Ui(quiet=True),
         )
-        monkeypatch.setattr(loop, "engine", lambda context: self.engine)
+        monkeypatch.setattr(loop, "make_engine", lambda section: self.engine)
         monkeypatch.setattr(loop, "time_draft", self.time)
 
     def time(
