@@ -33,6 +33,8 @@ def _head(manifest: Manifest) -> Iterator[str]:
     )
     if needs.features:
         yield f"The CPU needs: {', '.join(needs.features)}."
+    if needs.threads > 1:
+        yield f"It runs on {needs.threads} threads."
 
 
 def _figures(manifest: Manifest) -> Iterator[str]:

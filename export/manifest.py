@@ -10,6 +10,7 @@ from typing import Any
 
 from mpqdeploy.core import BundleError, LatencyRecord, Preprocessing
 from mpqdeploy.core.agreement import Certificate
+from mpqdeploy.core.detection import Decoding
 
 FORMAT = 1
 _DIGEST = "sha256"
@@ -47,11 +48,15 @@ class TensorInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What a machine needs to run `model.so`: `features` as /proc/cpuinfo spells them."""
+    """What a machine needs to run `model.so`: `features` as /proc/cpuinfo spells them.
+
+    `threads` is how many the code was compiled for; with fewer processors it is right, and slow.
+    """
 
     target: str
     processor: str
     features: tuple[str, ...] = ()
+    threads: int = 1
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Requirements:
@@ -62,9 +67,10 @@ class Requirements:
 class Manifest:
     """Everything but the weights. What only a search knows stays empty for `mpqdeploy compile`.
 
-    `accuracy` and `costs` map a name ("top1", "float32_top1"; "bytes", "bops") to a number;
-    `provenance` is the configuration and the seed that the network came from; `compilation` the
-    compile report; `files` the sha256 of every other file of the bundle.
+    `decoding` is how a detector's outputs become boxes, None for other networks. `accuracy` and
+    `costs` map a name ("top1", "float32_top1"; "bytes", "bops") to a number; `provenance` is the
+    configuration and the seed that the network came from; `compilation` the compile report; `files`
+    the sha256 of every other file of the bundle.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Manifest:
     outputs: tuple[TensorInfo, ...]
     requirements: Requirements
     versions: Mapping[str, str]
+    decoding: Decoding | None = None
     accuracy: Mapping[str, float] = field(default_factory=dict)
     latency: LatencyRecord | None = None
     certificate: Certificate | None = None
@@ -91,6 +98,7 @@ class Manifest:
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],
             "requirements": asdict(self.requirements),
+            "decoding": self.decoding.to_json() if self.decoding else None,
             "latency": self.latency.to_json() if self.latency else None,
             "certificate": self.certificate.to_json() if self.certificate else None,
         }
@@ -117,11 +125,13 @@ class Manifest:
     @classmethod
     def _read(cls, body: Mapping[str, Any]) -> Manifest:
         latency, certificate = body["latency"], body["certificate"]
+        decoding = body["decoding"]
         fields = {
             **body,
             "inputs": tuple(TensorInfo.from_json(tensor) for tensor in body["inputs"]),
             "outputs": tuple(TensorInfo.from_json(tensor) for tensor in body["outputs"]),
             "requirements": Requirements.from_json(body["requirements"]),
+            "decoding": Decoding.from_json(decoding) if decoding else None,
             "latency": LatencyRecord.from_json(latency) if latency else None,
             "certificate": Certificate.from_json(certificate) if certificate else None,
         }

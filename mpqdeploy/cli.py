@@ -128,6 +128,7 @@ def compile_(
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     target: Annotated[str, typer.Option(help="Machine to compile for.")] = "host",
     batch: Annotated[int, typer.Option(min=1, help="Size of a batch the file leaves open.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that run it.")] = 1,
     tune: Annotated[bool, typer.Option("--tune", help="Time every layer's kernels first.")] = False,
     store: Annotated[str | None, typer.Option(help="URL of the record store.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace whatever DIR holds.")] = False,
@@ -138,7 +139,17 @@ def compile_(
     from mpqdeploy.verbs.compile import compile_model
 
     ui = Ui(as_json=as_json, quiet=quiet)
-    compile_model(model, target, out, ui, force=force, batch=batch, tuning=tune, store=store)
+    compile_model(
+        model,
+        target,
+        out,
+        ui,
+        force=force,
+        batch=batch,
+        threads=threads,
+        tuning=tune,
+        store=store,
+    )
 
 
 @app.command()
@@ -160,7 +171,7 @@ def verify(
 def measure(
     bundle: BundleFolder,
     samples: Annotated[int, typer.Option(min=5, help="Latencies to take.")] = 30,
-    threads: Annotated[int, typer.Option(min=1, help="Threads to run on.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="What it was compiled for.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -168,6 +179,21 @@ def measure(
     from mpqdeploy.verbs.measure import measure_bundle
 
     measure_bundle(bundle, samples, threads, Ui(as_json=as_json, quiet=quiet))
+
+
+@app.command()
+def detect(
+    bundle: BundleFolder,
+    image: Annotated[Path, typer.Argument(help="A JPEG or PNG.", metavar="IMAGE")],
+    out: Annotated[Path | None, typer.Option(help="PNG to draw the boxes into.")] = None,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least score shown.")] = 0.3,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a detector's bundle on an image, and draw what it finds."""
+    from mpqdeploy.verbs.detect import detect_objects
+
+    detect_objects(bundle, image, out, score, Ui(as_json=as_json, quiet=quiet))
 
 
 @app.command()

@@ -18,7 +18,12 @@ PACKAGES = ("mpqdeploy", "apache-tvm", "brevitas", "numpy", "onnx", "onnxruntime
 
 def requirements(target: Target) -> Requirements:
     """What a machine must have to run code compiled for `target`."""
-    return Requirements(target=target.name, processor=target.processor, features=target.required)
+    return Requirements(
+        target=target.name,
+        processor=target.processor,
+        features=target.required,
+        threads=target.threads,
+    )
 
 
 def versions() -> dict[str, str]:

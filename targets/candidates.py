@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mpqdeploy.core import Geometry, Precision
 from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
 from mpqdeploy.targets.kernels.base import Kernel, Schedule
+from mpqdeploy.targets.kernels.shares import shared_schedules
 from mpqdeploy.targets.records import Entry, RecordKey, RecordStore
 from mpqdeploy.targets.synthesize import VERSION, Workload, synthesize
 from mpqdeploy.targets.target import Target
@@ -74,7 +75,8 @@ def candidates(
     for kernel in _registry() if kernels is None else kernels:
         if not kernel.matches(workload.step, workload.tensors, target.isa):
             continue
-        schedules = kernel.schedules(workload.step, workload.tensors, target.isa)
+        step, tensors = workload.step, workload.tensors
+        schedules = shared_schedules(kernel, step, tensors, target.isa, target.threads)
         for index, schedule in enumerate(schedules):
             key = RecordKey(
                 geometry=geometry,

@@ -44,6 +44,7 @@ class CompileReport:
 
     target: str
     isa: str
+    threads: int
     steps: tuple[StepReport, ...]
     weight_bits: int
     constant_bytes: int
@@ -91,17 +92,18 @@ def compile_qonnx(
     if before_select is not None:
         before_select(program)
         clock.lap("tune")
-    choices = select(program, target.isa, KERNELS, measured)
+    choices = select(program, target.isa, KERNELS, measured, threads=target.threads)
     clock.lap("select")
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})
     clock.lap("lay out")
-    module = emit(program, choices, layouts, target.isa)
+    module = emit(program, choices, layouts, target.isa, threads=target.threads)
     clock.lap("emit")
     _build(module, target, library)
     clock.lap("build")
     report = CompileReport(
         target=target.name,
         isa=target.isa.value,
+        threads=target.threads,
         steps=tuple(_report(program, step, choices[step.name], module) for step in program.steps),
         weight_bits=sum(_weight_bits(step) for step in program.steps),
         constant_bytes=module.constant_bytes,

@@ -15,6 +15,7 @@ from mpqdeploy.core import BundleError, ModelError
 from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.program import Port
+from mpqdeploy.targets.threads import Threads
 
 Arrays = dict[str, NDArray[np.float32]]
 ALIGNMENT = 64  # bytes; TVM's kAllocAlignment
@@ -29,9 +30,10 @@ class Traced:
 
 
 class Library:
-    """A `model.so`. `inputs` and `outputs` describe its ports.
+    """A `model.so`, compiled for `threads` threads. `inputs` and `outputs` describe its ports.
 
-    Raises `BundleError` where the file is missing or is no library of this project.
+    Any thread may call it: each gets workers of its own (`targets.threads`). Raises `BundleError`
+    where the file is missing or is no library of this project.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,6 +57,8 @@ class Library:
         self.inputs = tuple(_port(data) for data in metadata["inputs"])
         self.outputs = tuple(_port(data) for data in metadata["outputs"])
         self._traced = tuple(_buffer(data) for data in metadata["trace"])
+        self.threads = int(metadata.get("threads", 1))
+        self._threads = Threads(self.threads)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Run on arrays by port name, float32, of the port's shape but for the batch.
@@ -74,6 +78,7 @@ class Library:
         }
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        self._threads.ready()
         results = self._machine["main"](*self._tensors(inputs))
         return {
             port.name: np.array(np.from_dlpack(result)).reshape(port.shape)
@@ -103,6 +108,7 @@ class Library:
 
     def trace(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[Traced, ...]:
         """Run once with the same kernels, and return every buffer they wrote, in order."""
+        self._threads.ready()
         results = self._machine["trace"](*self._tensors(inputs))
         return tuple(
             Traced(buffer=buffer, array=result.numpy())
@@ -112,7 +118,14 @@ class Library:
     def bound(self, inputs: Mapping[str, NDArray[Any]]) -> Callable[[], Any]:
         """A call without arguments that runs the network on fixed inputs, for measuring."""
         function, tensors = self._machine["main"], self._tensors(inputs)
-        return lambda: function(*tensors)
+        if self.threads == 1:
+            return lambda: function(*tensors)
+
+        def run() -> Any:
+            self._threads.ready()
+            return function(*tensors)
+
+        return run
 
     def random_inputs(self, seed: int = 0) -> Arrays:
         """Standard normal arrays of the ports' shapes."""

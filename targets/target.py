@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpqdeploy.core import Geometry, Precision, TargetError, parse_precisions
 from mpqdeploy.targets.fingerprint import cpu_flags
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.threads import processors
 
 DEFAULT_PRECISIONS = parse_precisions(("8/8", "4/8", "4/4", "2/2", "1/2", "1/1"))
 
@@ -48,7 +49,7 @@ class Target:
     """A machine to compile for.
 
     `cpu` and `features` are LLVM's `mcpu` and the features beyond it. `threads` is how many threads
-    a network may use there. `processor` is the architecture as `platform.machine()` names it.
+    a network uses there. `processor` is the architecture as `platform.machine()` names it.
     """
 
     name: str
@@ -124,15 +125,23 @@ NAMED: Mapping[str, Target] = {
 }
 
 
-def load_target(name: str) -> Target:
-    """`"host"` or a name in `NAMED`. Raises `TargetError` for anything else.
+def load_target(name: str, threads: int = 1) -> Target:
+    """`"host"` or a name in `NAMED`, for `threads` threads.
+
+    Raises `TargetError` for any other name, and where this machine has fewer processors for them.
 
     Compiling for a target that is not this machine is fine; `require_here` is asked when it runs.
     """
     if name == "host":
-        return host()
+        if threads > len(processors()):
+            raise TargetError(
+                f"{threads} threads are more than the {len(processors())} processors that this "
+                "process may use.",
+                hint="Ask for fewer: threads that share a processor wait for each other.",
+            )
+        return replace(host(), threads=threads)
     try:
-        return NAMED[name]
+        return replace(NAMED[name], threads=threads)
     except KeyError:
         raise TargetError(
             f"unknown target {name!r}.", hint=f"Known targets: {', '.join(('host', *NAMED))}."

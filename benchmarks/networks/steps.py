@@ -61,7 +61,7 @@ def time_steps(
 ) -> tuple[StepTime, ...]:
     """Compile `source` kernel by kernel, run the chain `rounds` times, and time every call."""
     program = integerize(normalize(source))
-    choices = select(program, target.isa, KERNELS, measured)
+    choices = select(program, target.isa, KERNELS, measured, threads=target.threads)
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})
     module = emit(program, choices, layouts, target.isa)
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:

@@ -36,7 +36,7 @@ def finished_profile(config: Config) -> CostTable | None:
     """
     folder = RunFolder(config.run_dir)
     folder.check(config.snapshot())
-    target = load_target(config.target.name)
+    target = load_target(config.target.name, config.target.threads)
     target.require_here()
     done = folder.done(STEP, profile_inputs(config, target, host_fingerprint()))
     return CostTable.from_json(done.result) if done else None

@@ -30,18 +30,20 @@ def compile_model(
     *,
     force: bool = False,
     batch: int = 1,
+    threads: int = 1,
     tuning: bool = False,
     store: str | None = None,
 ) -> None:
     """Compile `model` for a target by name, and write the bundle `out` whole or not at all.
 
-    `batch` is the size of a batch that the file leaves open. Layers that were measured on this
-    machine, in the record store at the URL `store`, take their fastest kernel; with `tuning` every
-    layer is measured first. Raises `ModelError` naming the file and the node, `TargetError`,
-    `StoreError`, and `BundleError` where `out` is a folder of something else, unless `force`.
+    `batch` is the size of a batch that the file leaves open, `threads` is how many run it. Layers
+    that were measured on this machine, in the record store at the URL `store`, take their fastest
+    kernel; with `tuning` every layer is measured first. Raises `ModelError` naming the file and the
+    node, `TargetError`, `StoreError`, and `BundleError` where `out` is a folder of something else,
+    unless `force`.
     """
     check_replaceable(out, force=force)
-    machine = load_target(target)
+    machine = load_target(target, threads)
     records = RecordStore(store)
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as name:
         scratch = Path(name)

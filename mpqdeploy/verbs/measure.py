@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpqdeploy.core import Protocol
+from mpqdeploy.core import ConfigError, Protocol
 from mpqdeploy.export.bundle import LIBRARY
 from mpqdeploy.loading import load
 from mpqdeploy.targets.fingerprint import host_fingerprint
@@ -13,10 +13,19 @@ from mpqdeploy.targets.measure import call_timer, measure, quiet
 from mpqdeploy.ui import Ui
 
 
-def measure_bundle(bundle: Path, samples: int, threads: int, ui: Ui) -> None:
-    """Latency of one run with its 95% interval. Raises `BundleError`, `TargetError`."""
+def measure_bundle(bundle: Path, samples: int, threads: int | None, ui: Ui) -> None:
+    """Latency of one run with its 95% interval, on the threads that the bundle was compiled for.
+
+    Raises `BundleError`, `TargetError`, and `ConfigError` where `threads` is another number.
+    """
     shipped = load(bundle)
     library = Library(bundle / LIBRARY)
+    if threads not in (None, library.threads):
+        raise ConfigError(
+            f"{bundle} was compiled for {library.threads} thread(s), not {threads}.",
+            hint=f"Compile it for them: mpqdeploy compile --threads {threads}.",
+        )
+    threads = library.threads
     protocol = Protocol(samples=samples, threads=threads, batch=shipped.manifest.inputs[0].shape[0])
     timer = call_timer(library.bound(library.random_inputs()), threads=threads)
     with ui.step(f"measuring {bundle}"):

@@ -14,6 +14,7 @@ from mpqdeploy.core import Fingerprint, TargetError
 from mpqdeploy.targets.devices.base import evaluate
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.target import Target
+from mpqdeploy.targets.threads import Threads
 
 _PROCESSOR_FIELD = 36  # of /proc/thread-self/stat, counted behind the command's closing bracket
 
@@ -25,7 +26,7 @@ class LocalDevice:
 
     def __init__(self, target: Target) -> None:
         target.require_here()
-        self._threads = target.threads
+        self._threads = Threads(target.threads)
         self._fingerprint = host_fingerprint()
 
     @property
@@ -53,7 +54,8 @@ class LocalDevice:
     ) -> tuple[float, ...]:
         import tvm
 
-        with pinned(self._threads):
+        with pinned(self._threads.count):
+            self._threads.ready()
             return evaluate(module, function, tvm.cpu(), args, inner=inner, samples=samples)
 
 

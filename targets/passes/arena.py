@@ -8,6 +8,11 @@ from dataclasses import dataclass
 ALIGNMENT = 64  # bytes: a cache line, and the longest vector
 
 
+def aligned(size: int) -> int:
+    """`size`, rounded up to whole `ALIGNMENT`s."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lifetime:
     """A buffer's bytes, and the first and the last step that touch it, both included."""
@@ -44,7 +49,7 @@ def place(buffers: Mapping[Hashable, Lifetime]) -> Arena:
         for start, end in taken:
             if offset + buffers[name].size <= start:
                 break
-            offset = max(offset, -(-end // ALIGNMENT) * ALIGNMENT)
+            offset = max(offset, aligned(end))
         offsets[name] = offset
     size = max((offsets[name] + buffers[name].size for name in buffers), default=0)
     return Arena(offsets=offsets, size=size)

@@ -38,8 +38,18 @@ class Module:
         return sum(arrays.values())
 
 
-def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa: Isa) -> Module:
-    """Emit every step's kernel and chain them. Outputs nobody reads are not written."""
+def emit(
+    program: Program,
+    choices: Mapping[str, Choice],
+    layouts: Layouts,
+    isa: Isa,
+    *,
+    threads: int = 1,
+) -> Module:
+    """Emit every step's kernel and chain them. Outputs nobody reads are not written.
+
+    `threads` is how many the library asks the runtime for; what runs on them, the schedules say.
+    """
     from tvm import relax
 
     emitted = {
@@ -63,7 +73,7 @@ def emit(program: Program, choices: Mapping[str, Choice], layouts: Layouts, isa:
     held = relax.const(constants.data)
     for name, results in (("main", ends), ("trace", traced)):
         _add_function(builder, name, ports, results, steps, program, constants, held)
-    _add_metadata(builder, _metadata(program, traced))
+    _add_metadata(builder, _metadata(program, traced, threads))
     return Module(relax=builder.get(), emitted=emitted, traced=traced)
 
 
@@ -154,9 +164,10 @@ def _port_buffer(program: Program, layouts: Layouts, port: Port) -> Buffer:
     return Buffer(tensor=port.tensor, layout=layout)
 
 
-def _metadata(program: Program, traced: Sequence[Buffer]) -> dict[str, Any]:
+def _metadata(program: Program, traced: Sequence[Buffer], threads: int) -> dict[str, Any]:
     return {
         "format": 1,
+        "threads": threads,
         "inputs": [asdict(port) for port in program.inputs],
         "outputs": [asdict(port) for port in program.outputs],
         "trace": [asdict(buffer) for buffer in traced],

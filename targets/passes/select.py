@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mpqdeploy.core import Geometry, ModelError, Precision
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Kernel, Schedule
+from mpqdeploy.targets.kernels.shares import shared_schedules
 from mpqdeploy.targets.program import Conv, Program, Step
 
 # The fastest measured (kernel name, schedule) of a layer, or None where nothing was measured.
@@ -24,14 +25,21 @@ class Choice:
 
 
 def select(
-    program: Program, isa: Isa, kernels: Sequence[Kernel], measured: Measured | None = None
+    program: Program,
+    isa: Isa,
+    kernels: Sequence[Kernel],
+    measured: Measured | None = None,
+    *,
+    threads: int = 1,
 ) -> Mapping[str, Choice]:
     """Choose for every step, by name.
 
     A measurement decides where there is one; else the first kernel in `kernels` that matches, with
     its default schedule. Raises `ModelError` for a step that no kernel computes.
     """
-    return {step.name: _choose(program, step, isa, kernels, measured) for step in program.steps}
+    return {
+        step.name: _choose(program, step, isa, kernels, measured, threads) for step in program.steps
+    }
 
 
 def _choose(
@@ -40,6 +48,7 @@ def _choose(
     isa: Isa,
     kernels: Sequence[Kernel],
     measured: Measured | None,
+    threads: int,
 ) -> Choice:
     matching = [kernel for kernel in kernels if kernel.matches(step, program.tensors, isa)]
     if not matching:
@@ -49,13 +58,17 @@ def _choose(
         )
     layer = layer_of(program, step)
     record = measured(*layer) if measured and layer else None
+    offered = {
+        kernel.name: shared_schedules(kernel, step, program.tensors, isa, threads)
+        for kernel in matching
+    }
     if record:
         name, schedule = record
         for kernel in matching:
-            if kernel.name == name and schedule in kernel.schedules(step, program.tensors, isa):
+            if kernel.name == name and schedule in offered[name]:
                 return Choice(kernel=kernel, schedule=schedule, measured=True)
-    default = matching[0].schedules(step, program.tensors, isa)[0]
-    return Choice(kernel=matching[0], schedule=default, measured=False)
+    default = matching[0]
+    return Choice(kernel=default, schedule=offered[default.name][0], measured=False)
 
 
 def layer_of(program: Program, step: Step) -> tuple[Geometry, Precision] | None:

@@ -62,6 +62,25 @@ def test_verify_holds_and_counts(
     assert all(pair["samples"] == 3 for pair in found["predictions"])
 
 
+def test_a_bundle_for_two_threads_runs_on_two(
+    bundle: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "two"
+    target = "x86-64"  # named targets are compiled for as many threads as asked
+    options = ("--out", str(out), "--target", target, "--threads", "2", "-q")
+    assert run("compile", str(model), *options) == 0
+    shipped, alone = load(out), load(bundle)
+    assert shipped.manifest.requirements.threads == shipped.manifest.compilation["threads"] == 2
+    assert alone.manifest.requirements.threads == 1
+    x = np.random.default_rng(0).normal(size=shipped.manifest.inputs[0].shape).astype(np.float32)
+    assert np.allclose(shipped(x), alone(x), atol=1e-4)
+    capsys.readouterr()
+    assert run("measure", str(out), "--samples", "5", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["protocol"]["threads"] == 2
+    assert run("measure", str(out), "--threads", "1") == 2
+    assert "was compiled for 2 thread(s)" in capsys.readouterr().err
+
+
 def test_verify_tells_another_network(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

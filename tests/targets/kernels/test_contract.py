@@ -10,7 +10,9 @@ import pytest
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels import KERNELS
 from mpqdeploy.targets.kernels.base import Emitted, Kernel
+from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import Layout, buffer_dtype, buffer_shape
+from mpqdeploy.targets.passes.chain import on_pointers
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -25,7 +27,8 @@ from mpqdeploy.targets.program import (
     Sum,
     Tensor,
 )
-from tests.targets.kernels.harness import Case, check, random_grid
+from mpqdeploy.targets.threads import Threads
+from tests.targets.kernels.harness import Case, check, random_codes, random_grid, require, run
 from tests.targets.kernels.steps import BIPOLAR
 
 BYTES = Layout(kind="bytes", padding=(1, 1, 1, 1))
@@ -226,6 +229,32 @@ def test_every_schedule_computes_the_step(kernel: Kernel, isa: Isa, name: str) -
     case = readable(kernel, CASES[name])
     for schedule in kernel.schedules(case.step, case.tensors, isa)[1:]:
         check(kernel, case, isa, schedule=schedule)
+
+
+@over_pairs
+def test_shares_add_up_to_the_whole(kernel: Kernel, isa: Isa, name: str) -> None:
+    """More shares than threads, and more than some loops have turns; every byte is the same."""
+    require(isa)
+    Threads(2).ready()
+    case = readable(kernel, CASES[name])
+    rng = np.random.default_rng(0)
+    inputs = {tensor: random_codes(case.tensors[tensor], rng) for tensor in case.step.reads()}
+    for schedule in kernel.schedules(case.step, case.tensors, isa)[:2]:
+        whole = run(kernel, case, isa, inputs, schedule)
+        shared = run(kernel, case, isa, inputs, {**schedule, SHARES: 3})
+        assert all(np.array_equal(whole[buffer], shared[buffer]) for buffer in whole)
+
+
+@over_pairs
+def test_every_kernel_can_be_shared(kernel: Kernel, isa: Isa, name: str) -> None:
+    case = readable(kernel, CASES[name])
+    schedule = kernel.schedules(case.step, case.tensors, isa)[0]
+    whole, shared = (
+        kernel.emit(case.step, case.tensors, case.layouts, isa, given).func
+        for given in (schedule, {**schedule, SHARES: 2})
+    )
+    assert on_pointers(whole).shares == 1
+    assert on_pointers(shared).shares == 2
 
 
 @over_pairs
