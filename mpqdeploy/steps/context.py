@@ -112,12 +112,7 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
     Raises the `UserError` of whatever does not exist or does not fit: data, model, checkpoint,
     pinned sites, target.
     """
-    if config.target.threads != 1:
-        raise ConfigError(
-            f"target.threads: {config.target.threads} is not supported.",
-            hint="This version compiles for one thread: leave the key out.",
-        )
-    target = load_target(config.target.name)
+    target = load_target(config.target.name, config.target.threads)
     target.require_here()
     dataset = load_dataset(config.data.spec())
     spec = config.model.spec(len(dataset.classes), dataset.image)
