@@ -17,6 +17,7 @@ from mpqdeploy.results import Round, Row, Summary
 from mpqdeploy.run_folder import Done, RunFolder
 from mpqdeploy.steps.anchors import Anchors, anchors, read_anchors
 from mpqdeploy.steps.context import Context, prepare
+from mpqdeploy.steps.demand import ask
 from mpqdeploy.steps.deploy import deploy
 from mpqdeploy.steps.finetune import finetune, from_float, from_search
 from mpqdeploy.steps.floating import WEIGHTS, float_network
@@ -70,9 +71,11 @@ class _Run:
             return None
         with ui.step("anchors"):
             anchored = anchors(context, table, profiled)
+        found = read_anchors(anchored)
+        # Before hours of training: what the two anchors say of the budgets.
+        ask(context, table, found).check(found.rounds)
         with ui.step("float network"):
             floating = float_network(context)
-        found = read_anchors(anchored)
         inputs = {"float": floating, "profile": profiled, "anchors": anchored}
         if until == "search":
             print_search(context, self._search(1, table, found, (), inputs, None), found.budgets)

@@ -74,20 +74,25 @@ def _check_together(
     together = cheapest(tables[budgets[0].metric], tables, budgets, candidates)
     if together is not None:
         return
-    parts = []
+    needs = []
     for budget in budgets:
         table = tables[budget.metric]
         others = [other for other in budgets if other is not budget]
         best = cheapest(table, tables, others, candidates)
         if best is not None:
-            parts.append(
-                f"{budget.metric} needs {_amount(table.of(best), table.unit)} "
-                f"(limit {_amount(budget.limit, table.unit)}) inside the others"
-            )
-    detail = "; ".join(parts) or "no pair of them can be met either"
+            needs.append((table.of(best) / budget.limit, budget, table.of(best), table.unit))
+    # The first one binds: it has to give way least.
+    needs.sort(key=lambda need: need[0])
+    detail = "; ".join(
+        f"{budget.metric} needs {_amount(cost, unit)} (limit {_amount(budget.limit, unit)}, "
+        f"{100 * (ratio - 1):.2g} % more) inside the others"
+        for ratio, budget, cost, unit in needs
+    )
+    binding = f"{needs[0][1].metric} binds: raise it first" if needs else "Raise two of them"
     raise BudgetError(
-        f"each budget can be met alone, but no network meets all of them together: {detail}.",
-        hint="Raise one of them to the cost named, or allow more precisions.",
+        "each budget can be met alone, but no network meets all of them together: "
+        f"{detail or 'no pair of them can be met either'}.",
+        hint=f"{binding}, or allow more precisions.",
     )
 
 

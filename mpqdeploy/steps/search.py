@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mpqdeploy.core import Budget, BudgetError, CostTable, Policy
+from mpqdeploy.core import CostTable, Policy
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.results import Round, Row
 from mpqdeploy.run_folder import SCRATCH, Done
@@ -19,10 +19,9 @@ from mpqdeploy.search.engine import (
     Problem,
     Result,
 )
-from mpqdeploy.search.refit import Refit, refit
-from mpqdeploy.search.refit import Round as Point
 from mpqdeploy.steps.anchors import Anchors
 from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.demand import Demand, ask
 from mpqdeploy.steps.draft import Reference, draft_round, time_draft
 from mpqdeploy.steps.engine import make_engine
 from mpqdeploy.steps.measure import reference_row
@@ -81,10 +80,8 @@ class _Loop:
         folder: Path,
     ) -> None:
         self._context = context
-        self._table = table
-        self._budgets = found.budgets
+        self._ask = ask(context, table, found)
         self._reference = found.reference
-        self._latency = next((b for b in found.budgets if b.metric == "latency"), None)
         self._engine = make_engine(context.config.search)
         self._folder = folder
         self._file = folder / SCRATCH / "rounds.json"
@@ -99,10 +96,11 @@ class _Loop:
 
     def run(self) -> dict[str, object]:
         last = self._context.config.refit.rounds - 1
+        self._ask.check(self._known)
         index, result = 0, self._turn(0)
-        while not self._inside(self._rounds[index]) and index < last:
+        while not self._ask.inside(self._rounds[index]) and index < last:
             index, result = index + 1, self._turn(index + 1)
-        inside = self._inside(self._rounds[index])
+        inside = self._ask.inside(self._rounds[index])
         if not inside:
             result = self._nearest(result)
         return {
@@ -116,13 +114,13 @@ class _Loop:
 
     def _turn(self, index: int) -> Result:
         """Search with what is known, then ask the device unless it has been asked."""
-        tables, budgets, fit = self._demand(index)
+        demand = self._demand(index)
         problem = Problem(
             spec=self._context.spec,
             dataset=self._context.dataset,
             candidates=self._context.candidates,
-            tables=tables,
-            budgets=budgets,
+            tables=demand.tables,
+            budgets=demand.budgets,
             seed=self._context.config.seed,
             checkpoint=self._context.folder.path / "steps" / "float" / "float.pt",
             device=self._context.config.device,
@@ -132,54 +130,21 @@ class _Loop:
             number = len(self._known) + index
             name = f"round {number - self._compared + 1}"
             record = time_draft(self._context, name, result.policy, self._reference)
-            limit = next((b.limit for b in budgets if b.metric == "latency"), 0.0)
+            limit = next((b.limit for b in demand.budgets if b.metric == "latency"), 0.0)
             turn = draft_round(
-                number, name, result.policy, tables["latency"], record, limit, result.moves
+                number, name, result.policy, demand.tables["latency"], record, limit, result.moves
             )
             self._rounds.append(turn)
             write_json(self._file, [done.to_json() for done in self._rounds])
             self._context.ui.note(f"  {describe(turn)}")
-            if fit is not None:
-                self._context.folder.log(f"{describe(turn)} (margin {fit.margin:.3f})")
+            if demand.fit is not None:
+                self._context.folder.log(f"{describe(turn)} (margin {demand.fit.margin:.3f})")
         return result
 
-    def _demand(self, index: int) -> tuple[dict[str, CostTable], tuple[Budget, ...], Refit | None]:
+    def _demand(self, index: int) -> Demand:
         """Tables and budgets of a round: corrected by every measurement before it."""
-        tables = {**self._context.counted, "latency": self._table}
-        latency = self._latency
-        if latency is None:
-            return tables, self._budgets, None
-        points = [
-            Point.of(self._table, turn.policy, turn.measured)
-            for turn in [*self._known, *self._rounds[:index]]
-        ]
-        least, _ = self._table.bounds(self._context.candidates)
-        missed = [*self._earlier, *self._rounds[:index]]
-        fit = refit(
-            self._table,
-            latency,
-            points,
-            least=least,
-            # The anchors were measured for comparison; that they are over says nothing.
-            misses=sum(not self._inside(turn) for turn in missed),
-        )
-        if index == 0:
-            self._refuse_unreachable(latency, fit, least)
-        tables["latency"] = fit.table
-        budgets = tuple(fit.budget if b is latency else b for b in self._budgets)
-        return tables, budgets, fit
-
-    def _refuse_unreachable(self, latency: Budget, fit: Refit, least: float) -> None:
-        reachable = fit.table.offset + fit.table.scale * least
-        if latency.limit < reachable:
-            raise BudgetError(
-                f"the latency budget of {latency.limit:.1f} us is below the cheapest network: "
-                f"the least reachable is about {reachable:.1f} us.",
-                hint="Raise the budget, or allow cheaper precisions.",
-            )
-
-    def _inside(self, turn: Round) -> bool:
-        return self._latency is None or self._latency.holds(turn.measured.interval_us[1])
+        before = self._rounds[:index]
+        return self._ask.demand([*self._known, *before], [*self._earlier, *before])
 
     def _nearest(self, last: Result) -> Result:
         """Best so far where no round was inside: the one measured nearest to the budget."""

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mpqdeploy.core import CostTable
 from mpqdeploy.core.files import read_json
+from mpqdeploy.nn.training import TrainingError
+from mpqdeploy.search.bilevel import Bilevel
 from mpqdeploy.search.bpnas import BpNas
 from mpqdeploy.search.engine import Epoch, Event, Note
 from mpqdeploy.search.settings import BpNasSettings
@@ -67,3 +71,45 @@ def test_a_budget_changed_midway_is_met_in_the_end(tmp_path: Path) -> None:
         BpNas(SHORT).search(problem, tmp_path, stop)
     tighter = tiny_problem(bops=0.1)
     assert tighter.inside(BpNas(SHORT).search(tighter, tmp_path).policy)
+
+
+def test_divergence_says_where_and_leaves_the_last_good_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = tiny_problem(bops=0.6)
+    whole = BpNas(SHORT).search(problem, tmp_path / "whole")
+    step, count = Bilevel.weight_step, itertools.count(1)
+
+    def broken(self: Bilevel, images: torch.Tensor, labels: torch.Tensor, rate: float) -> float:
+        # The second step of the second epoch.
+        return step(self, images * (float("nan") if next(count) == 5 else 1.0), labels, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bilevel, "weight_step", broken)
+        with pytest.raises(TrainingError, match="weights' loss is not finite at step 2 of epoch 2"):
+            BpNas(SHORT).search(problem, tmp_path / "broken")
+    state = torch.load(tmp_path / "broken" / "state.pt", weights_only=True)
+    assert state["done"] == 1
+    assert all(bool(tensor.isfinite().all()) for tensor in state["network"]["tensors"].values())
+    assert BpNas(SHORT).search(problem, tmp_path / "broken").policy == whole.policy
+
+
+def test_weights_that_are_no_numbers_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss may be followed by a step to infinity, which the next loss would tell of."""
+    step, count = Bilevel.weight_step, itertools.count(1)
+
+    def overflowing(
+        self: Bilevel, images: torch.Tensor, labels: torch.Tensor, rate: float
+    ) -> float:
+        loss = step(self, images, labels, rate)
+        if next(count) == 9:  # the last one of the last epoch, which trains weights alone
+            with torch.no_grad():
+                self.layers["conv3"].weight.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(Bilevel, "weight_step", overflowing)
+    with pytest.raises(TrainingError, match="a weight is not finite at step 3 of epoch 3"):
+        BpNas(SHORT).search(tiny_problem(bops=0.6), tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == 2

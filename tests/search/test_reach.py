@@ -44,8 +44,27 @@ def test_budgets_that_pull_apart_say_what_each_needs() -> None:
         "bytes": CostTable(metric="bytes", unit="B", entries={"a": {small: 1.0, fast: 8.0}}),
     }
     budgets = [Budget(metric="latency", limit=5.0), Budget(metric="bytes", limit=4.0)]
-    with pytest.raises(BudgetError, match=r"latency needs 9 us.*bytes needs 8 B"):
+    with pytest.raises(BudgetError, match=r"latency needs 9 us .*80 % more.*bytes needs 8 B"):
         check_reachable(tables, budgets, {"a": (small, fast)})
+
+
+def test_of_budgets_that_pull_apart_the_one_to_raise_least_binds() -> None:
+    small, fast = Precision.parse("1/8"), Precision.parse("8/1")
+    tables = {
+        "latency": CostTable(metric="latency", unit="us", entries={"a": {small: 9.0, fast: 1.0}}),
+        "bytes": CostTable(metric="bytes", unit="B", entries={"a": {small: 1.0, fast: 8.0}}),
+        "bops": CostTable(metric="bops", unit="BOPs", entries={"a": {small: 8.0, fast: 8.0}}),
+    }
+    budgets = [
+        Budget(metric="latency", limit=5.0),
+        Budget(metric="bytes", limit=7.9),
+        Budget(metric="bops", limit=8.0),
+    ]
+    with pytest.raises(BudgetError) as caught:
+        check_reachable(tables, budgets, {"a": (small, fast)})
+    assert "together: bytes needs 8 B" in caught.value.message
+    assert "bops needs" not in caught.value.message
+    assert caught.value.hint.startswith("bytes binds")
 
 
 def test_a_budget_without_a_table_is_named() -> None:
