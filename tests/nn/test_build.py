@@ -98,7 +98,8 @@ def test_resnet20_is_the_published_one():
 
 
 def test_imagenet_models_have_torchvisions_size():
-    for name, parameters in (("resnet18", 11_689_512), ("mobilenetv2", 3_504_872)):
+    published = {"resnet18": 11_689_512, "resnet50": 25_557_032, "mobilenetv2": 3_504_872}
+    for name, parameters in published.items():
         spec = ModelSpec(name=name, num_classes=1000, image=(3, 224, 224))
         with torch.device("meta"):
             assert sum(p.numel() for p in build_float(spec).parameters()) == parameters

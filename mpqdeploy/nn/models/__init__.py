@@ -8,7 +8,7 @@ from torch import nn
 
 from mpqdeploy.nn.models.digits_cnn import DigitsCNN
 from mpqdeploy.nn.models.mobilenetv2 import MobileNetV2
-from mpqdeploy.nn.models.resnet18 import ResNet18
+from mpqdeploy.nn.models.resnet import ResNet18, ResNet50
 from mpqdeploy.nn.models.resnet20 import ResNet20
 from mpqdeploy.nn.models.retinanet import RetinaNet
 
@@ -17,5 +17,6 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "mobilenetv2": MobileNetV2,
     "resnet18": ResNet18,
     "resnet20": ResNet20,
+    "resnet50": ResNet50,
     "retinanet": RetinaNet,
 }

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpqdeploy.nn.layers import SiteLinear, Stream, conv_site, pooled_features
+from mpqdeploy.nn.models.residual import BasicBlock
 from mpqdeploy.nn.spec import ModelSpec
 
 BLOCKS = 3
@@ -28,27 +29,6 @@ class ZeroPadShortcut(nn.Module):
         return F.pad(strided, (0, 0, 0, 0, self.extra, self.extra))
 
 
-class BasicBlock(nn.Module):
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = conv_site(in_channels, channels, 3, stride=stride)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv_site(channels, channels, 3)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut: nn.Module = (
-            ZeroPadShortcut(stride=stride, extra_channels=channels - in_channels)
-            if stride != 1
-            else nn.Identity()
-        )
-        self.stream = Stream()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        out: Tensor = self.stream(F.relu(y + self.shortcut(x)))
-        return out
-
-
 class ResNet20(nn.Module):
     def __init__(self, spec: ModelSpec, *, width: int = 16) -> None:
         super().__init__()
@@ -69,5 +49,9 @@ class ResNet20(nn.Module):
 
 
 def _stage(in_channels: int, channels: int, *, stride: int) -> nn.Sequential:
-    first = BasicBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(BLOCKS - 1)))
+    pad: nn.Module = nn.Identity()
+    if stride != 1:
+        pad = ZeroPadShortcut(stride=stride, extra_channels=channels - in_channels)
+    first = BasicBlock(in_channels, channels, stride, pad)
+    rest = (BasicBlock(channels, channels, 1, nn.Identity()) for _ in range(BLOCKS - 1))
+    return nn.Sequential(first, *rest)

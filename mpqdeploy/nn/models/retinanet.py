@@ -20,7 +20,7 @@ from mpqdeploy.core import ConfigError
 from mpqdeploy.core.detection import Anchors
 from mpqdeploy.nn.detection import BoxLoss, Detection
 from mpqdeploy.nn.layers import SiteConv2d, Stream, conv_site
-from mpqdeploy.nn.models.resnet18 import SMALL_IMAGE, ResNet18Trunk
+from mpqdeploy.nn.models.resnet import RESNET18, RESNET50, SMALL_IMAGE, ResNetTrunk
 from mpqdeploy.nn.spec import ModelSpec
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
@@ -28,7 +28,7 @@ COARSEST_BACKBONE = 32  # stride of C5: the image's sides are multiples of it
 PRIOR = 0.01  # what every class' probability starts from (section 4.1)
 INITIAL_STD = 0.01
 
-BACKBONES = {"resnet18": ResNet18Trunk}
+BACKBONES = {"resnet18": RESNET18, "resnet50": RESNET50}
 
 
 class Pyramid(nn.Module):
@@ -127,7 +127,7 @@ class RetinaNet(nn.Module):
             ),
             box_loss=box_loss,
         )
-        self.backbone = BACKBONES[backbone](spec, width=width)
+        self.backbone = ResNetTrunk(spec, BACKBONES[backbone], width=width)
         self.pyramid = Pyramid(self.backbone.channels[1:], features)
         per_cell = self.task.anchors.per_cell
         prior = -math.log((1 - PRIOR) / PRIOR)

@@ -69,7 +69,8 @@ def test_resnet20_at_full_width(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize(
-    ("name", "options"), [("resnet18", {"width": 16}), ("mobilenetv2", {"width": 0.5})]
+    ("name", "options"),
+    [("resnet18", {"width": 16}), ("resnet50", {"width": 8}), ("mobilenetv2", {"width": 0.5})],
 )
 def test_imagenet_models(name, options, size, tmp_path):
     check(ModelSpec(name=name, num_classes=10, image=(3, size, size), options=options), tmp_path)
