@@ -18,16 +18,17 @@ from torch import nn
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.files import replacing
 from mpqdeploy.export.executors import load_model
+from mpqdeploy.nn import task_of
 
 INPUT = "input"
-OUTPUT = "logits"
 OPSET = 21
 
 Batches = Iterable[NDArray[np.float32]]
 
 
 def float_onnx(net: nn.Module, image: tuple[int, int, int], path: Path, *, batch: int = 1) -> None:
-    """Write the float32 network `net` in eval mode; input `[batch, C, H, W]`, output `logits`."""
+    """Write the float32 network `net` in eval mode; input `[batch, C, H, W]`, outputs as its task
+    calls them."""
     training = net.training
     net.eval()
     logger = logging.getLogger("torch.onnx")
@@ -41,7 +42,7 @@ def float_onnx(net: nn.Module, image: tuple[int, int, int], path: Path, *, batch
                 (torch.zeros(batch, *image),),
                 str(temporary),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(task_of(net).outputs),
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,

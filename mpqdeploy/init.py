@@ -15,6 +15,8 @@ _MODELS = {
     "cifar10": "resnet20",
     "cifar100": "resnet20",
     "imagefolder": "resnet18",
+    "coco": "retinanet",
+    "shapes": "retinanet",
 }
 _HEAD = """\
 # What mpqdeploy run is told. Every key may be left out but model.name and data.name; the values
@@ -40,7 +42,7 @@ def write_config(path: Path, *, data: str, model: str | None = None) -> None:
     """Write a complete configuration for a data set. Raises `ConfigError`, also if it exists."""
     if path.exists():
         raise ConfigError(f"{path} exists.", hint="Name another file, or remove it first.")
-    directory = {} if data == "digits" else {"dir": "data"}
+    directory = {} if data in ("digits", "shapes") else {"dir": "data"}
     values = {
         "model": {"name": model or _MODELS.get(data, "resnet20")},
         "data": {"name": data, **directory},

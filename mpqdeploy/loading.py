@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.core import ModelError, TargetError
+from mpqdeploy.core.detection import Detections
 from mpqdeploy.export.bundle import LIBRARY, verify_bundle
 from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
 from mpqdeploy.targets.fingerprint import cpu_flags
@@ -40,8 +41,10 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the first output's channels; empty where the bundle has none."""
-        return self.manifest.outputs[0].classes
+        """Names of the first output's channels, or of what a detector finds; empty where the
+        bundle has none."""
+        decoding = self.manifest.decoding
+        return decoding.classes if decoding else self.manifest.outputs[0].classes
 
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """The first output for the only input: float32 `[N, C, H, W]` to logits `[N, classes]`.
@@ -72,6 +75,17 @@ class Model:
             else np.zeros((0, *tensor.shape[1:]), np.float32)
             for tensor in self.manifest.outputs
         }
+
+    def detect(self, image: NDArray[np.uint8]) -> Detections:
+        """What a detector finds on one image, uint8 `[H, W, 3]` of any size, in its pixels.
+
+        The image is letterboxed as in training; boxes are decoded and thinned out in numpy by the
+        manifest's parameters. Raises `ModelError` for another type or shape, and where the bundle
+        is no detector.
+        """
+        from mpqdeploy.detecting import detect
+
+        return detect(self, image)
 
     def preprocess(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 images `[N, C, H, W]` or `[N, H, W, C]` to what `__call__` takes.

@@ -169,6 +169,7 @@ class _Run:
         bundle = ship(context, deployed, rows[-1], floating.result["accuracy"])
         summary = Summary(
             title=f"{context.spec.name} on {context.dataset.name}",
+            metric=context.task.metric,
             budgets=budgets,
             loop_budgets=loop_budgets,
             rows=rows,

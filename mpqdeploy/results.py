@@ -13,9 +13,9 @@ from mpqdeploy.core import Budget, LatencyRecord, Policy
 class Row:
     """One network beside the others.
 
-    `accuracy` is top-1 in [0, 1] over the whole test set, of the very file that `latency` timed;
-    `bytes` are the weights at their own width (float32: 4 bytes each). `epochs` says how long it
-    was trained after the float network.
+    `accuracy` is the task's score (top-1, mAP), in [0, 1] over the whole test set, of the very file
+    that `latency` timed; `bytes` are the weights at their own width (float32: 4 bytes each).
+    `epochs` says how long it was trained after the float network.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Round:
 class Summary:
     """Everything the last table and the report show.
 
+    `metric` is what the rows' accuracy is called.
     `budgets` are by the clock of the last measurement, `loop_budgets` by that of the rounds.
     """
 
@@ -103,6 +104,7 @@ class Summary:
     bundle: str
     report: str
     loop_budgets: tuple[Budget, ...] = ()
+    metric: str = "top-1"
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -123,5 +125,6 @@ class Summary:
             "bundle": self.bundle,
             "report": self.report,
             "loop_budgets": [asdict(budget) for budget in self.loop_budgets],
+            "metric": self.metric,
             "seconds": dict(self.seconds),
         }

@@ -48,7 +48,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own."""
 
-    name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20", "resnet50"]
+    name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20", "retinanet", "resnet50"]
     checkpoint: Path | None = None
     pins: dict[str, PrecisionText] = {}
     options: dict[str, Any] = {}
@@ -74,7 +74,7 @@ class SplitLimits(Section):
 class DataSection(Section):
     """Which data set, where it lies, how it is cut; see `mpqdeploy.data.DataSpec`."""
 
-    name: Literal["digits", "cifar10", "cifar100", "imagefolder"]
+    name: Literal["digits", "cifar10", "cifar100", "imagefolder", "coco", "shapes"]
     dir: Path | None = None
     limit: SplitLimits = SplitLimits()
     search_fraction: Share = 0.2

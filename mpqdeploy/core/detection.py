@@ -67,7 +67,9 @@ class Anchors:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Anchors:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
         return cls(**fields)
 
 

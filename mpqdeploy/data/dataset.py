@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Literal["classification", "detection"]:
+        """Which kind of network can learn from it."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -71,6 +76,7 @@ class Dataset(Protocol):
 class Labelled(ABC):
     """One label per image: `examples` of a data set that has `read` and `labels`."""
 
+    kind: Literal["classification", "detection"] = "classification"
     notes: tuple[str, ...] = ()
     workers = 0
 

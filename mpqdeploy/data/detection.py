@@ -48,6 +48,8 @@ class DetectionDataset:
     """Annotated images in parts: `train` is cut into splits, `test` is held out, and `val`, where
     there is one, is the val split, so that nothing is cut off `train` for it."""
 
+    kind: Literal["classification", "detection"] = "detection"
+
     def __init__(
         self,
         *,
@@ -139,8 +141,8 @@ def _example(one: Annotated, size: tuple[int, int], seed: int | None) -> tuple[P
     whole = place.to_canvas(boxes)
     seen = clip(whole, *size)
     kept = area(seen) >= LEAST_SEEN * area(whole)
-    columns = [seen, one.labels[:, None], one.crowd[:, None]]
-    return place.paste(resized), np.concatenate(columns, axis=1).astype(np.float32)[kept]
+    columns = [np.asarray(part, np.float32) for part in (one.labels, one.crowd)]
+    return place.paste(resized), np.column_stack([seen, *columns])[kept]
 
 
 def mirrored(boxes: Boxes, width: int) -> Boxes:

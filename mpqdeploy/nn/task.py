@@ -6,15 +6,18 @@ training loop, the search and the pipeline ask the network and never what kind i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpqdeploy.core import DataError
+from mpqdeploy.core.detection import Decoding
 
 Outputs = Tensor | tuple[Tensor, ...]
+Kind = Literal["classification", "detection"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,8 +45,12 @@ class Scorer(Protocol):
 
 
 class Task(Protocol):
-    """`metric` names the score; `outputs` names the network's outputs, in order, and the exported
-    file's; `evaluation_batch` is a number of images that fits a machine's memory easily."""
+    """`kind` is that of the data sets it learns from; `metric` names the score; `outputs` names the
+    network's outputs, in order, and the exported file's; `evaluation_batch` is a number of images
+    that fits a machine's memory easily."""
+
+    @property
+    def kind(self) -> Kind: ...
 
     @property
     def metric(self) -> str: ...
@@ -60,10 +67,15 @@ class Task(Protocol):
 
     def scorer(self) -> Scorer: ...
 
+    def decoding(self, classes: Sequence[str]) -> Decoding | None:
+        """How outputs become boxes of `classes`; None where they are logits of whole images."""
+        ...
+
 
 class Classification:
     """One label per image: targets int64 `[N]`, outputs logits `[N, classes]`; score: top-1."""
 
+    kind: Kind = "classification"
     metric = "top-1"
     outputs = ("logits",)
     evaluation_batch = 250
@@ -75,6 +87,9 @@ class Classification:
 
     def scorer(self) -> Scorer:
         return _Top1()
+
+    def decoding(self, classes: Sequence[str]) -> Decoding | None:
+        return None
 
 
 class _Top1:

@@ -21,8 +21,8 @@ LAYOUT = {
 }
 
 
-def front(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
-    """Accuracy against measured latency, intervals as bars, the latency budget as a line."""
+def front(rows: Sequence[Row], budgets: Sequence[Budget], metric: str) -> str:
+    """The score against measured latency, intervals as bars, the latency budget as a line."""
     figure = go.Figure()
     for number, row in enumerate(rows):
         low, high = row.latency.interval_us
@@ -60,7 +60,7 @@ def front(rows: Sequence[Row], budgets: Sequence[Budget]) -> str:
     figure.update_layout(
         **LAYOUT,
         xaxis_title="measured latency (µs, batch 1, logarithmic)",
-        yaxis_title="top-1 accuracy (%)",
+        yaxis_title=f"{metric} (%)",
     )
     # The float network is often ten times slower: on a linear axis the others would be one spot.
     ends = [end for row in rows for end in row.latency.interval_us]

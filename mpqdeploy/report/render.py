@@ -56,7 +56,7 @@ def render(summary: Summary, material: Material, plotly: str) -> str:
         else {}
     )
     figures = {
-        "front": plots.front(summary.rows, summary.budgets),
+        "front": plots.front(summary.rows, summary.budgets, summary.metric),
         "bits": plots.bits(policy, costs) if policy else "",
         "rounds": plots.rounds(summary.rounds, latency),
         "curves": [plots.curves(lines, title) for title, lines in material.series.items()],

@@ -23,7 +23,7 @@ from mpqdeploy.core import (
     bytes_table,
 )
 from mpqdeploy.data import Dataset, Loader, load_dataset
-from mpqdeploy.nn import ModelSpec, sites
+from mpqdeploy.nn import ModelSpec, Task, build_float, sites, task_of
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
 from mpqdeploy.search.space import search_space
@@ -37,7 +37,6 @@ from mpqdeploy.ui import Ui
 if TYPE_CHECKING:
     from torch import Tensor
 
-EVALUATION_BATCH = 250
 WIDEST = Precision(weight_bits=8, act_bits=8)
 REFERENCE = f"uniform {WIDEST}"
 
@@ -61,6 +60,11 @@ class Context:
     @cached_property
     def fingerprint(self) -> Fingerprint:
         return host_fingerprint()
+
+    @cached_property
+    def task(self) -> Task:
+        """What the model is for."""
+        return _task(self.spec)
 
     @property
     def protocol(self) -> Protocol:
@@ -103,7 +107,7 @@ class Context:
         return [images for (images, _), _ in zip(loader, range(batches), strict=False)]
 
     def test_batches(self) -> Loader:
-        return Loader(self.dataset, "test", batch_size=EVALUATION_BATCH)
+        return Loader(self.dataset, "test", batch_size=self.task.evaluation_batch)
 
 
 def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
@@ -116,6 +120,9 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
     target.require_here()
     dataset = load_dataset(config.data.spec())
     spec = config.model.spec(len(dataset.classes), dataset.image)
+    _check_task(config, spec, dataset)
+    for note in dataset.notes:
+        ui.warn(note)
     found = sites(spec, pins=config.model.pinned())
     if dataset.size("test") == 0:
         raise DataError(
@@ -134,6 +141,30 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
     )
     _check_counted_budgets(context)
     return context
+
+
+def _task(spec: ModelSpec) -> Task:
+    import torch
+
+    with torch.device("meta"):
+        return task_of(build_float(spec))
+
+
+def _check_task(config: Config, spec: ModelSpec, dataset: Dataset) -> None:
+    """Whether model, data and training settings are for the same task."""
+    task = _task(spec)
+    if task.kind != dataset.kind:
+        raise ConfigError(
+            f"model {spec.name!r} is for {task.kind}, data set {dataset.name!r} is for"
+            f" {dataset.kind}.",
+            hint="Detectors take coco and shapes, classifiers the other data sets.",
+        )
+    for name, section in (("train", config.train), ("finetune", config.finetune)):
+        if task.kind == "detection" and section.label_smoothing:
+            raise ConfigError(
+                f"{name}.label_smoothing: {section.label_smoothing} is for classifiers.",
+                hint="Leave it out: a detector's focal loss has no place for it.",
+            )
 
 
 def _check_counted_budgets(context: Context) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,31 +77,46 @@ def _work(
 def _certify(
     context: Context, net: nn.Module, library: Library, everywhere: bool, folder: Path
 ) -> tuple[Certificate, float]:
-    """The certificate, and the library's accuracy, from one pass over the test set."""
+    """The certificate, and the library's score, from one pass over the test set.
+
+    Executors are compared by the class of an image where there is one; a detector's by layers.
+    """
+    import torch
+
+    task = context.task
     batches = [(x.numpy(), y.numpy()) for x, y in context.test_batches()]
     images = batches[0][0][:LAYER_IMAGES]
     port = library.inputs[0].name
     layers = verify_library(folder / QONNX, library, [{port: image[None]} for image in images])
-    right = 0
-    labels = iter([y for _, y in batches])
+    scorer = task.scorer()
+    targets = iter([torch.from_numpy(y) for _, y in batches])
 
     def compiled(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        nonlocal right
-        logits = classify(library, batch)
-        right += int((logits.argmax(1) == next(labels)).sum())
-        return logits
+        outputs = _run(library, batch, task.outputs)
+        scorer.add(tuple(torch.from_numpy(output) for output in outputs), next(targets))
+        return outputs[0]
 
     others = default_predictors(folder / QONNX, net=net, standard=folder / STANDARD)
+    comparable = task.kind == "classification"
     certificate = certify(
         folder / QONNX,
         images=images,
         net=net,
         standard=folder / STANDARD,
         layers={COMPILED: layers},
-        predictors={**(others if everywhere else {}), COMPILED: compiled},
+        predictors={**(others if everywhere and comparable else {}), COMPILED: compiled},
         test_batches=_images(context, batches),
     )
-    return certificate, right / sum(len(y) for _, y in batches)
+    return certificate, scorer.score()
+
+
+def _run(
+    library: Library, batch: NDArray[np.float32], outputs: Sequence[str]
+) -> list[NDArray[np.float32]]:
+    """The named outputs, `[N, ...]` each, of a library compiled for batch 1."""
+    port = library.inputs[0].name
+    rows = [library.run({port: image[None]}) for image in batch]
+    return [np.concatenate([row[name] for row in rows]) for name in outputs]
 
 
 def _images(
@@ -111,13 +126,6 @@ def _images(
         for images, _ in batches:
             yield images
             task.advance()
-
-
-def classify(library: Library, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits `[N, classes]` of a library compiled for batch 1."""
-    port = library.inputs[0].name
-    rows = [next(iter(library.run({port: image[None]}).values())) for image in batch]
-    return np.concatenate(rows)
 
 
 def policy_of(deployed: Done) -> Policy:

@@ -17,7 +17,7 @@ CALIBRATION_BATCHES = 4
 
 
 def rivals(context: Context, floating: Done) -> Done:
-    """Result: `{"accuracy": {file: top-1}}`; files `float.onnx` and `int8.onnx`."""
+    """Result: `{"accuracy": {file: score}}`; files `float.onnx` and `int8.onnx`."""
     inputs = {**context.config.part("model", "data", "seed"), "float": floating}
 
     def work(folder: Path) -> dict[str, Any]:
@@ -42,11 +42,12 @@ def bound(path: Path, image: tuple[int, int, int], threads: int) -> Callable[[],
     import numpy as np
 
     opened = session(path, threads)
-    entry, result = opened.get_inputs()[0].name, opened.get_outputs()[0].name
+    entry = opened.get_inputs()[0].name
     binding = opened.io_binding()
     array = np.random.default_rng(0).standard_normal((1, *image)).astype(np.float32)
     binding.bind_cpu_input(entry, array)
-    binding.bind_output(result)
+    for output in opened.get_outputs():
+        binding.bind_output(output.name)
 
     def run() -> None:
         opened.run_with_iobinding(binding)
@@ -55,11 +56,13 @@ def bound(path: Path, image: tuple[int, int, int], threads: int) -> Callable[[],
 
 
 def _accuracy(context: Context, path: Path) -> float:
+    import torch
+
     opened = session(path, 0)
     entry = opened.get_inputs()[0].name
-    right = seen = 0
-    for images, labels in context.test_batches():
-        for image, label in zip(images.numpy(), labels.tolist(), strict=True):
-            right += int(opened.run(None, {entry: image[None]})[0].argmax() == label)
-            seen += 1
-    return right / seen
+    scorer = context.task.scorer()
+    for images, targets in context.test_batches():
+        for image, target in zip(images.numpy(), targets, strict=True):
+            outputs = opened.run(list(context.task.outputs), {entry: image[None]})
+            scorer.add(tuple(torch.from_numpy(output) for output in outputs), target[None])
+    return scorer.score()

@@ -21,6 +21,8 @@ def ship(context: Context, deployed: Done, row: Row, float_accuracy: float) -> P
     """Write `run_dir/bundle` and return it; a bundle that was there is replaced as a whole."""
     folder = context.folder.path / BUNDLE
     library = Library(deployed.folder / LIBRARY)
+    decoding = context.task.decoding(context.dataset.classes)
+    metric = context.task.metric.replace("-", "")
     manifest = Manifest(
         name=f"{context.spec.name}-{context.dataset.name}",
         inputs=tuple(
@@ -34,13 +36,17 @@ def ship(context: Context, deployed: Done, row: Row, float_accuracy: float) -> P
         ),
         outputs=tuple(
             TensorInfo(
-                name=port.name, shape=port.shape, layout="NC", classes=context.dataset.classes
+                name=port.name,
+                shape=port.shape,
+                layout="NCHW" if decoding else "NC",
+                classes=() if decoding else context.dataset.classes,
             )
             for port in library.outputs
         ),
         requirements=requirements(context.target),
         versions=versions(),
-        accuracy={"top1": row.accuracy, "float32_top1": float_accuracy},
+        decoding=decoding,
+        accuracy={metric: row.accuracy, f"float32_{metric}": float_accuracy},
         latency=row.latency,
         certificate=Certificate.from_json(deployed.result["certificate"]),
         costs={"bytes": row.bytes, "bops": row.bops},

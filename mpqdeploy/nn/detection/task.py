@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from mpqdeploy.core.detection import Anchors, Decoding
 from mpqdeploy.nn.detection.average_precision import AveragePrecision
 from mpqdeploy.nn.detection.losses import decoded, encoded, focal, giou, smooth_l1
 from mpqdeploy.nn.detection.matching import Matches, match
-from mpqdeploy.nn.task import Judged, Outputs
+from mpqdeploy.nn.task import Judged, Kind, Outputs
 
 BoxLoss = Literal["smooth_l1", "giou"]
 
@@ -33,8 +33,9 @@ class Detection:
     anchors: Anchors
     box_loss: BoxLoss = "smooth_l1"
 
-    metric = "mAP"
-    evaluation_batch = 16
+    kind: ClassVar[Kind] = "detection"
+    metric: ClassVar[str] = "mAP"
+    evaluation_batch: ClassVar[int] = 16
 
     def __post_init__(self) -> None:
         if self.box_loss not in ("smooth_l1", "giou"):
@@ -47,8 +48,8 @@ class Detection:
         levels = [stride.bit_length() - 1 for stride in self.anchors.strides]
         return tuple(f"{kind}_p{level}" for kind in ("class", "box") for level in levels)
 
-    def decoding(self, classes: Sequence[str] = ()) -> Decoding:
-        """How to read the outputs."""
+    def decoding(self, classes: Sequence[str]) -> Decoding:
+        """See `Task.decoding`."""
         return Decoding(anchors=self.anchors, classes=tuple(classes))
 
     def judge(self, outputs: Outputs, targets: Tensor, *, label_smoothing: float = 0.0) -> Judged:
@@ -73,7 +74,7 @@ class Detection:
         return Judged(loss=(class_loss + box_loss) / count, right=seen.sum() / count)
 
     def scorer(self) -> _Scorer:
-        return _Scorer(self.decoding())
+        return _Scorer(self.decoding(()))
 
     def _boxes(self, deltas: Tensor, boxes: Tensor, anchors: Tensor, matches: Matches) -> Tensor:
         """Summed box loss of the positive anchors; `boxes` `[P, 4]` are theirs."""
