@@ -11,7 +11,6 @@ from typing import Any
 from mpqdeploy.core import BundleError, LatencyRecord, Preprocessing
 from mpqdeploy.core.agreement import Certificate
 from mpqdeploy.core.detection import Decoding
-from mpqdeploy.core.detection import Decoding
 
 FORMAT = 1
 _DIGEST = "sha256"
@@ -80,7 +79,6 @@ class Manifest:
     requirements: Requirements
     versions: Mapping[str, str]
     decoding: Decoding | None = None
-    decoding: Decoding | None = None
     accuracy: Mapping[str, float] = field(default_factory=dict)
     latency: LatencyRecord | None = None
     certificate: Certificate | None = None
@@ -100,7 +98,6 @@ class Manifest:
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],
             "requirements": asdict(self.requirements),
-            "decoding": self.decoding.to_json() if self.decoding else None,
             "decoding": self.decoding.to_json() if self.decoding else None,
             "latency": self.latency.to_json() if self.latency else None,
             "certificate": self.certificate.to_json() if self.certificate else None,
@@ -129,13 +126,11 @@ class Manifest:
     def _read(cls, body: Mapping[str, Any]) -> Manifest:
         latency, certificate = body["latency"], body["certificate"]
         decoding = body["decoding"]
-        decoding = body["decoding"]
         fields = {
             **body,
             "inputs": tuple(TensorInfo.from_json(tensor) for tensor in body["inputs"]),
             "outputs": tuple(TensorInfo.from_json(tensor) for tensor in body["outputs"]),
             "requirements": Requirements.from_json(body["requirements"]),
-            "decoding": Decoding.from_json(decoding) if decoding else None,
             "decoding": Decoding.from_json(decoding) if decoding else None,
             "latency": LatencyRecord.from_json(latency) if latency else None,
             "certificate": Certificate.from_json(certificate) if certificate else None,

@@ -48,7 +48,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own."""
 
-    name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20", "retinanet", "resnet50"]
+    name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20", "resnet50", "retinanet"]
     checkpoint: Path | None = None
     pins: dict[str, PrecisionText] = {}
     options: dict[str, Any] = {}

@@ -26,8 +26,8 @@ from mpqdeploy.data import Dataset, Loader, load_dataset
 from mpqdeploy.nn import ModelSpec, Task, build_float, sites, task_of
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
-from mpqdeploy.search.space import search_space
 from mpqdeploy.search.reach import check_reachable
+from mpqdeploy.search.space import search_space
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.passes.select import Measured
 from mpqdeploy.targets.records import RecordStore

@@ -63,7 +63,14 @@ def print_summary(ui: Ui, summary: Summary) -> None:
         ]
         for row in summary.rows
     ]
-    columns = ["network", "runs in", summary.metric, "latency [95% interval]", "weights", "in budget"]
+    columns = [
+        "network",
+        "runs in",
+        summary.metric,
+        "latency [95% interval]",
+        "weights",
+        "in budget",
+    ]
     ui.table(summary.title, columns, rows)
     for budget in summary.budgets:
         found = verdict(summary.searched, budget)
