@@ -75,7 +75,7 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Conv:
-    """acc[n,y,x,o] = sum over taps of (code - zero_point) * weight, exact in int32.
+    """acc[n,y,x,o] = sum over taps of (code - zero_point) * weight, exact.
 
     `weights`: integer codes, shape `[O, KH, KW, I/groups]`, on `weight_grid`; the weights' scale is
     in the epilogue. `padding` is (top, left, bottom, right), and a padded tap counts 0.

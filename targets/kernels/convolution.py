@@ -23,15 +23,19 @@ from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
 def operand_of(step: Step, tensors: Tensors) -> Conv | None:
     """The step's convolution where it is one of stored bytes whose int32 sums cannot overflow."""
+    conv = bytes_operand(step, tensors)
+    return conv if conv is not None and Geometry.of(step, tensors).fits_int32 else None
+
+
+def bytes_operand(step: Step, tensors: Tensors) -> Conv | None:
+    """The step's convolution where it is one of stored bytes, however large its sums."""
     conv = step.anchor
     if not isinstance(conv, Conv) or not storable(step, tensors):
         return None
     source = tensors[conv.input]
     if source.grid is None or not fits_bytes(source) or not zero_is_storable(source, source.grid):
         return None
-    if conv.weight_grid.bits > STORED_BITS:
-        return None
-    return conv if cannot_overflow(conv.weights, largest_stored(source.grid)) else None
+    return conv if conv.weight_grid.bits <= STORED_BITS else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,12 +73,19 @@ class Geometry:
         """The bytes layout of the input that covers every tap."""
         return bytes_buffer(self.conv.input, layouts, self.operand.padding).layout
 
-    def start_values(self, lanes: int) -> NDArray[np.int32]:
+    @property
+    def fits_int32(self) -> bool:
+        """Proven from the actual weights: no partial sum leaves int32, whatever the codes."""
+        return cannot_overflow(self.conv.weights, largest_stored(self.grid))
+
+    def start_values(self, lanes: int) -> NDArray[Any]:
         """What accumulators start at, per output channel and padded to whole blocks:
-        -stored_zero * sum of weights. Exact at the edges too, where the border holds the zero."""
-        sums = self.conv.weights.reshape(self.conv.weights.shape[0], -1).sum(axis=1)
-        start = -stored_zero(self.source, self.grid) * sums.astype(np.int64)
-        return np.pad(start, (0, -len(start) % max(lanes, CHANNEL_BLOCK))).astype(np.int32)
+        -stored_zero * sum of weights. Exact at the edges too, where the border holds the zero.
+        int64 where sums may leave int32."""
+        weights = self.conv.weights.astype(np.int64)
+        start = -stored_zero(self.source, self.grid) * weights.reshape(len(weights), -1).sum(axis=1)
+        padded = np.pad(start, (0, -len(start) % max(lanes, CHANNEL_BLOCK)))
+        return padded.astype(np.int32 if self.fits_int32 else np.int64)
 
     def pixel(self, layout: Layout, y: Any, x: Any, row: Any, column: Any) -> tuple[Any, Any]:
         """Row and column, in a buffer of `layout`, of tap (row, column) of output (y, x)."""

@@ -1,5 +1,7 @@
 """`Direct`: any convolution on any instruction-set level, in plain vectors. The catch-all.
 
+Accumulators have 32 bits, and 64 where the actual weights do not prove that 32 are enough.
+
     blocks of `lanes` output channels (weights restored to bytes) > images > rows > column tiles
         > accumulators: kernel rows > kernel columns > the block's input channels
 
@@ -18,7 +20,13 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.convolution import Geometry, column_tiles, cut, multiply, operand_of
+from mpqdeploy.targets.kernels.convolution import (
+    Geometry,
+    bytes_operand,
+    column_tiles,
+    cut,
+    multiply,
+)
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import Share, sharing
 from mpqdeploy.targets.kernels.storable import lanes_for
@@ -33,7 +41,7 @@ class Direct:
     version = 1
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
-        return operand_of(step, tensors) is not None
+        return bytes_operand(step, tensors) is not None
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         return column_tiles(step, tensors)
@@ -61,7 +69,7 @@ class Direct:
             arg = declare("source", source, tensors)
             epilogue.declare_reads()
             weights.declare()
-            start_arg = T.arg("start", T.buffer(start.shape, "int32"))
+            start_arg = T.arg("start", T.buffer(start.shape, str(start.dtype)))
             first_arg = T.arg("first", T.buffer(windows.first.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
@@ -77,7 +85,10 @@ class Direct:
                     weights=weights,
                     depth=windows.depth,
                     lanes=lanes,
-                    accs=[T.alloc_buffer((lanes,), "int32") for _ in range(schedule["columns"])],
+                    accs=[
+                        T.alloc_buffer((lanes,), str(start.dtype))
+                        for _ in range(schedule["columns"])
+                    ],
                 )
                 nest.emit(epilogue, share)
         return Emitted(
@@ -174,4 +185,5 @@ class Nest:
                 row, at = self.geometry.pixel(self.layout, y, x + column, kh, kw)
                 byte = self.source[n, row, at, self.first[block] + i]
                 product = multiply(T.broadcast(byte, lanes), weight, self.weights.grid, lanes)
-                T.buffer_store(acc, acc[index] + product, [index])
+                total = acc[index] + T.cast(product, f"{acc.dtype}x{lanes}")
+                T.buffer_store(acc, total, [index])

@@ -95,3 +95,18 @@ def test_the_file_of_another_network_is_refused(library: Library, tmp_path: Path
     with pytest.raises(ModelError, match=r"compiled from|tensor") as caught:
         verify_library(tmp_path / "mlp.onnx", library, [library.random_inputs(0)])
     assert "Verify with the file" in caught.value.hint
+
+
+@pytest.mark.parametrize("target", ["x86-64-vnni", "x86-64"])
+def test_sums_past_int32_hold(target: str, tmp_path: Path) -> None:
+    """All codes and weights are positive."""
+    builder = graphs.GraphBuilder(0, (1, 90_000, 1, 1))
+    x = builder.quant("x", 8, scale=0.005)
+    weights = builder.constant(np.random.default_rng(0).uniform(110.0, 127.0, (20, 90_000, 1, 1)))
+    weights = builder.quant(weights, 8, signed=True, scale=1.0)
+    y = builder.node("Conv", [x, weights], 20, kernel_shape=[1, 1])
+    y = builder.quant(y, 8, scale=2.0**16)
+    library = opened(builder.model(y), tmp_path, target)
+    inputs = {name: 10 * np.abs(array) for name, array in library.random_inputs().items()}
+    assert all(layer.holds for layer in verify_library(tmp_path / "net.onnx", library, [inputs]))
+    assert library.run(inputs)["y"].max() / 0.005 > 2**31

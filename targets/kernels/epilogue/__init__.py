@@ -108,8 +108,8 @@ class Epilogue:
     def store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
         """Writes channels c0 .. c0+lanes-1 of output pixel (n, y, x) to every layout.
 
-        `acc`: int32 expression of `lanes` lanes, None without an anchor. `c0`: a multiple of
-        `lanes`, an int or symbolic.
+        `acc`: int32 or int64 expression of `lanes` lanes, None without an anchor. `c0`: a multiple
+        of `lanes`, an int or symbolic.
         """
         stored = stored_channels(self.shape[3])
         if isinstance(c0, int):

@@ -108,7 +108,8 @@ class Values:
         ]
 
     def at(self, place: Place, acc: Any) -> Evaluation:
-        """Values at one place; `acc` is the accumulator there, int32 of `place.lanes` lanes."""
+        """Values at one place; `acc` is the accumulator there, int32 or int64 of `place.lanes`
+        lanes."""
         return Evaluation(self, place, acc)
 
     def coefficient(self, values: Floats, place: Place) -> Any:
@@ -207,7 +208,8 @@ class Evaluation:
         if grid.bipolar:
             return T.Select(self.positive(expr), integer(2, lanes), integer(0, lanes))
         if isinstance(expr, Acc):
-            return self._accumulator() - integer(offset, lanes)
+            codes = T.cast(self._accumulator(), vector_type("int32", lanes))
+            return codes - integer(offset, lanes)
         if isinstance(expr, Quant) and expr.rounding == "ROUND" and expr.grid.bits <= MAGIC_BITS:
             value = self._clipped(expr)
         else:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.passes.integerize.builder import Coded, Value, onnx_shape_of
-from mpqdeploy.targets.passes.integerize.codes import INT32_MAX, input_code, largest, why_no_code
+from mpqdeploy.targets.passes.integerize.codes import input_code, why_no_code
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import Doubles, affine
 from mpqdeploy.targets.passes.integerize.quantizers import MAX_BITS, Codes
@@ -194,7 +194,6 @@ def _on_codes(
     codes = weights.codes
     if codes is None:
         raise node.error("its weights are no codes")
-    _check_range(node, codes.values, coded)
     anchor = Conv(
         input=name,
         weights=np.ascontiguousarray(codes.values.transpose(0, 2, 3, 1)),
@@ -243,14 +242,6 @@ def _output_scale(codes: Codes) -> Doubles:
 def _input_scale(coded: Coded, out: int, groups: int) -> Doubles:
     """The input's scale as `[1]`, or `[O]` in a depthwise convolution."""
     return coded.scale if coded.scale.size == 1 else np.repeat(coded.scale, out // groups)
-
-
-def _check_range(node: Node, weights: NDArray[np.int32], coded: Coded) -> None:
-    """Prove from the weights that no partial sum leaves int32."""
-    sums = np.abs(weights.astype(np.int64)).reshape(weights.shape[0], -1).sum(axis=1)
-    bound = int(sums.max(initial=0)) * largest(coded.grid, coded.zero_point)
-    if bound > INT32_MAX:
-        raise node.error(f"its accumulator may reach {bound}, past the range of int32")
 
 
 HANDLERS: dict[str, Handler] = {
