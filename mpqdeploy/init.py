@@ -33,6 +33,7 @@ _COMMENTS = {
     "search": "bp-nas, penalty, sensitivity, uniform or random; exclude: precisions of layers",
     "finetune": "quantization-aware training of the searched network and the baselines",
     "refit": "rounds of measuring, correcting the prediction and searching on",
+    "log": "tensorboard: event files in the run folder; mlflow: a tracking server's address",
     "measure": "least runs before, latencies taken, runs per latency; store: database URL",
     "baselines": "uniform precisions to compare with",
 }

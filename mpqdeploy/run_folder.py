@@ -118,8 +118,10 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what earlier runs worked out, and nothing else."""
-        shutil.rmtree(self.path / "steps", ignore_errors=True)
-        (self.path / "run.log").unlink(missing_ok=True)
+        for folder in ("steps", "tensorboard"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+        for file in ("run.log", "mlflow.json"):
+            (self.path / file).unlink(missing_ok=True)
 
     def state(self, name: str, inputs: Mapping[str, Any]) -> State:
         """Where a step stands for these inputs; writes nothing."""

@@ -145,8 +145,10 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path: Path) ->
             run.claim(changed)
         run.step("one", {}, Counter(1))
         (tmp_path / "run" / "mine.txt").write_text("kept")
+        (tmp_path / "run" / "tensorboard").mkdir()
         run.claim(changed, fresh=True)
         assert run.state("one", {}) == "missing"
+        assert not (tmp_path / "run" / "tensorboard").exists()
         assert (tmp_path / "run" / "mine.txt").exists()
         run.check(changed)
 

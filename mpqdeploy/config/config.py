@@ -13,6 +13,7 @@ from mpqdeploy.config.sections import (
     BudgetSection,
     DataSection,
     FinetuneSection,
+    LogSection,
     MeasureSection,
     ModelSection,
     PrecisionText,
@@ -43,6 +44,7 @@ class Config(Section):
     search: SearchSection = SearchSection()
     finetune: FinetuneSection = FinetuneSection()
     refit: RefitSection = RefitSection()
+    log: LogSection = LogSection()
     measure: MeasureSection = MeasureSection()
     baselines: tuple[PrecisionText, ...] = ("8/8", "4/4", "2/2")
     seed: int = 0
@@ -80,5 +82,7 @@ class Config(Section):
         return {name: found[name] for name in names}
 
     def snapshot(self) -> dict[str, Any]:
-        """All that decides results, as JSON: not where they are written, nor who decodes images."""
-        return self.model_dump(mode="json", exclude={"run_dir": True, "data": {"workers": True}})
+        """All that decides results, as JSON: not where they go, nor who decodes images."""
+        return self.model_dump(
+            mode="json", exclude={"run_dir": True, "log": True, "data": {"workers": True}}
+        )

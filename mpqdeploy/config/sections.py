@@ -194,6 +194,16 @@ class SearchSection(Section):
         return BpNasSettings(**self.model_dump(include={f.name for f in fields(BpNasSettings)}))
 
 
+class LogSection(Section):
+    """Where a search shows its epochs besides the terminal and the report.
+
+    `tensorboard`: event files in the run folder. `mlflow`: address of a tracking server.
+    """
+
+    tensorboard: bool = False
+    mlflow: str | None = None
+
+
 class RefitSection(Section):
     """At most so many rounds of measuring, correcting the prediction and searching on."""
 

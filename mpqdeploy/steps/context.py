@@ -32,6 +32,7 @@ from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.passes.select import Measured
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.target import Target, load_target
+from mpqdeploy.tracking import check_trackers
 from mpqdeploy.ui import Ui
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
     """
     target = load_target(config.target.name, config.target.threads)
     target.require_here()
+    check_trackers(config.log)
     dataset = load_dataset(config.data.spec())
     spec = config.model.spec(len(dataset.classes), dataset.image)
     _check_task(config, spec, dataset)

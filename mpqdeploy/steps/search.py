@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mpqdeploy.steps.draft import Reference, draft_round, time_draft
 from mpqdeploy.steps.engine import make_engine
 from mpqdeploy.steps.measure import reference_row
 from mpqdeploy.targets.measure import at_clock_of
+from mpqdeploy.tracking import open_trackers
 
 ENGINE = "engine"
 SHIPPED = "shipped"
@@ -51,11 +52,20 @@ def search(
         **inputs,
     }
 
+    name = f"search-{attempt}"
+
     def work(folder: Path) -> dict[str, object]:
         _take_over(before, folder)
-        return _Loop(context, table, found, earlier, folder).run()
+        config = context.config
+        with open_trackers(config.log, context.folder.path, config.snapshot()) as trackers:
 
-    return context.folder.step(f"search-{attempt}", given, work)
+            def show(epoch: Epoch) -> None:
+                for tracker in trackers:
+                    tracker.epoch(name, epoch)
+
+            return _Loop(context, table, found, earlier, folder, show).run()
+
+    return context.folder.step(name, given, work)
 
 
 def _take_over(before: Done | None, folder: Path) -> None:
@@ -78,8 +88,10 @@ class _Loop:
         found: Anchors,
         earlier: Sequence[Round],
         folder: Path,
+        show: Callable[[Epoch], None],
     ) -> None:
         self._context = context
+        self._show = show
         self._ask = ask(context, table, found)
         self._reference = found.reference
         self._engine = make_engine(context.config.search)
@@ -164,6 +176,7 @@ class _Loop:
                 line = progress_line(event, budgets)
                 context.ui.note(f"  {line}")
                 context.folder.log(line)
+                self._show(event)
 
         return on_event
 

@@ -21,12 +21,13 @@ from mpqdeploy.core import (
     parse_precisions,
 )
 from mpqdeploy.results import Round
-from mpqdeploy.search.engine import Problem, Result
+from mpqdeploy.search.engine import Epoch, OnEvent, Problem, Result
 from mpqdeploy.steps import search as loop
 from mpqdeploy.steps.anchors import Anchors
 from mpqdeploy.steps.draft import Reference, draft_round
 from mpqdeploy.ui import Ui
 from tests.report.summaries import MACHINE
+from tests.tracking.epochs import epoch
 
 PRECISIONS = parse_precisions(("8/8", "4/4", "2/2"))
 SITES = ("a", "b", "c")
@@ -59,8 +60,9 @@ class Widest:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def search(self, problem: Problem, folder: Path, on_event: object) -> Result:
+    def search(self, problem: Problem, folder: Path, on_event: OnEvent) -> Result:
         self.problems.append(problem)
+        on_event(epoch())
         inside = [policy for policy in POLICIES if problem.inside(policy)]
         policy = max(inside, key=problem.tables["latency"].of)
         return Result(
@@ -82,6 +84,7 @@ class Bench:
     ) -> None:
         self.folder, self.device = folder, device
         self.asked: list[Policy] = []
+        self.shown: list[Epoch] = []
         self.engine = Widest()
         self.context: Any = SimpleNamespace(
             config=SimpleNamespace(
@@ -112,7 +115,7 @@ class Bench:
         budgets = () if limit is None else (Budget(metric="latency", limit=limit),)
         against = Reference(record=known[0].measured, library=self.folder / "reference.so")
         found = Anchors(rounds=known, budgets=budgets, reference=against)
-        return loop._Loop(self.context, TABLE, found, (), self.folder).run()
+        return loop._Loop(self.context, TABLE, found, (), self.folder, self.shown.append).run()
 
 
 def rounds_of(result: Mapping[str, Any]) -> list[Round]:
@@ -217,3 +220,4 @@ def test_without_a_latency_budget_one_round_is_enough(
     assert turn.search_limit_us == 0
     assert (turn.offset_us, turn.scale) == (0.0, 1.0)
     assert bench.engine.problems[0].tables["latency"] == TABLE
+    assert bench.shown == [epoch()]
