@@ -1,6 +1,11 @@
-"""Whole networks, batch 1, one thread: the compiled library beside other runtimes' int8.
+"""Whole networks, batch 1: the compiled library beside other runtimes' int8, against the aims.
 
-    python benchmarks/runtimes.py [--network resnet20] [--policies 8/8 2/2] [--json table.json]
+    python benchmarks/runtimes.py
+    python benchmarks/runtimes.py --network resnet20 --policies 8/8 2/2 --json table.json
+
+Prints a table for every network, then which of the aims (`networks/aims.py`) are met, and writes
+all of it to one JSON file. An aim that is missed is no error: the exit code is 0 unless a network
+could not be measured.
 
 Needs the extras `search` and `bench`. All programs of a network are timed in one process, in turns
 of some 20 ms, one of each and round again; each turn starts with a run that is not counted, which
@@ -21,6 +26,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from networks import verdicts
+from networks.aims import AIMS
 from networks.comparison import Comparison
 from networks.table import COLUMNS, MAKING, STEPS, cells, making_cells, step_cells
 from networks.zoo import NETWORKS, network
@@ -37,7 +44,7 @@ FORMAT = 1
 
 def compare(options: argparse.Namespace, name: str, ui: Ui) -> dict[str, Any]:
     """One network's part of the JSON, with its tables on stdout."""
-    target = load_target(options.target)
+    target = load_target(options.target, options.threads)
     target.require_here()
     chosen = network(name)
     work = options.work / name
@@ -88,6 +95,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="of sampling per row")
     parser.add_argument("--target", default="host")
     parser.add_argument(
+        "--threads", type=int, default=1, help="of every program; the limit is one core's"
+    )
+    parser.add_argument(
         "--work", type=Path, default=Path("runs/bench"), help="folder of exported files"
     )
     parser.add_argument("--store", type=Path, help="SQLite file of kernel latencies, in --work")
@@ -96,25 +106,38 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-verify", action="store_true", help="trust the compiled libraries")
     parser.add_argument("--breakdown", action="store_true", help="time every kernel, too")
     parser.add_argument("--breakdown-only", action="store_true", help="and nothing else")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="instead of table.json in --work")
     return parser.parse_args(arguments)
 
 
 def main() -> int:
     options = parse()
     ui = Ui()
-    try:
-        found = {name: compare(options, name, ui) for name in options.network}
-    except UserError as error:
-        ui.warn(str(error))
-        return 2
-    if options.json:
-        write_json(options.json, _document(found))
-    return 0
+    out = options.json or options.work / "table.json"
+    found: dict[str, Any] = {}
+    failed = False
+    for name in options.network:
+        try:
+            found[name] = compare(options, name, ui)
+        except UserError as error:
+            ui.warn(f"{name}: {error}")
+            failed = True
+        write_json(out, _document(found, options.threads))  # hours are not lost with the last one
+    judged = verdicts.verdicts(AIMS, found)
+    if judged:
+        ui.table("Against the aims", verdicts.COLUMNS, [verdict.cells() for verdict in judged])
+    ui.say(f"wrote {out}")
+    return 2 if failed else 0
 
 
-def _document(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {"format": FORMAT, "machine": asdict(host_fingerprint()), "networks": dict(found)}
+def _document(found: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "machine": asdict(host_fingerprint()),
+        "threads": threads,
+        "networks": dict(found),
+        "aims": [verdict.to_json() for verdict in verdicts.verdicts(AIMS, found)],
+    }
 
 
 if __name__ == "__main__":
