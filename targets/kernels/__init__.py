@@ -15,13 +15,14 @@ from mpqdeploy.targets.kernels.float_conv import FloatConvolution
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.pool import Pooling
-from mpqdeploy.targets.kernels.popcount import POPCOUNT
+from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
 
 KERNELS: tuple[Kernel, ...] = (
     *WINOGRAD_KERNELS,
     *DOT_KERNELS,
     LOOKUP,
+    CARRY_SAVE,
     POPCOUNT,
     Depthwise(),
     Direct(),

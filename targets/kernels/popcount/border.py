@@ -6,12 +6,15 @@ weights at the start of the kernel, and only pixels whose window leaves the imag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import Store
 from mpqdeploy.targets.kernels.popcount.words import Finish, weight_factors
 from mpqdeploy.targets.program import Grid, Tensor
+
+ReadWords = Callable[[Any, Any, Any, int], Any]  # (vector, tap, word, plane) -> uint32 vector
 
 
 class Border:
@@ -30,7 +33,7 @@ class Border:
         self._sums: Any = None
         self._total: Any = None
 
-    def prepare(self, weights: Any) -> None:
+    def prepare(self, read: ReadWords) -> None:
         """Count the weights of every tap and output channel."""
         from tvm.script.ir_builder import tirx as T
 
@@ -47,8 +50,7 @@ class Border:
                 total = self._sums[tap, index]
                 for plane, factor in enumerate(weight_factors(self._grid)):
                     worth = 2 if self._grid.bipolar else factor
-                    bits = weights[vector, tap, word, plane, T.ramp(0, 1, lanes)]
-                    count = T.popcount(T.cast(bits, f"uint32x{lanes}"))
+                    count = T.popcount(read(vector, tap, word, plane))
                     total = total + T.cast(count, f"int32x{lanes}") * worth
                 T.buffer_store(self._sums, total, [tap, index])
 

@@ -45,14 +45,15 @@ class PopcountInner:
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         for word, row in zip(activations, self._terms.factors, strict=True):
             for plane, factor in enumerate(row):
-                weights = self._words(self._tile * self._vectors + vector, position, plane)
+                place = (position // self.groups, position % self.groups)
+                weights = self.words(self._tile * self._vectors + vector, *place, plane)
                 acc = acc + self._count(word, weights) * factor
         return acc
 
-    def _words(self, vector: Any, position: Any, plane: int) -> Any:
+    def words(self, vector: Any, tap: Any, group: Any, plane: int) -> Any:
+        """32 input channels of every output channel of a vector, in one plane."""
         from tvm.script.ir_builder import tirx as T
 
-        tap, group = position // self.groups, position % self.groups
         words = self._weights[vector, tap, group, plane, T.ramp(0, 1, self._lanes)]
         return T.cast(words, f"uint32x{self._lanes}")
 

@@ -21,6 +21,7 @@ from mpqdeploy.targets.kernels.popcount.words import (
     pack_words,
     start_constants,
 )
+from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
@@ -76,11 +77,14 @@ class PopcountKernel:
             starts = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            epilogue.fill_borders()
             inner.bind(buffer, weights)
-            border.prepare(weights)
-            store = border.correcting(finishing(starts, terms.scale, lanes, epilogue.store))
-            RegisterNest(geometry, isa, tile, inner).emit(geometry.origin(source.layout), store)
+            origin = geometry.origin(source.layout)
+            with sharing(schedule) as share:
+                epilogue.fill_borders(share)
+                border.prepare(inner.words)
+                store = border.correcting(finishing(starts, terms.scale, lanes, epilogue.store))
+                nest = RegisterNest(geometry, isa, tile, inner)
+                nest.emit(origin, store, share, epilogue.unit)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.popcount import POPCOUNT
+from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
 from mpqdeploy.targets.kernels.popcount.words import pack_words
 from tests.targets.kernels.convolutions import Case, check, convolution, grid_of, runs_here
 from tests.targets.kernels.strategies import convolutions
@@ -47,6 +47,22 @@ def test_weights_take_their_own_width(channels: int, bits: int) -> None:
     weights = np.ones((32, 3, 3, channels), np.int32)
     packed = pack_words(weights, grid_of("b"), 16)
     assert packed.nbytes == 32 * 9 * bits // 8
+
+
+SIGNS = convolutions(
+    weights=["b"],
+    acts=["b", "u1", "u2", "s2"],
+    channels=[17, 33, 64, 100, 200],
+    outs=[10, 17, 33, 64],
+)
+
+
+@each_level
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(case=SIGNS, extra=st.integers(0, 1))
+def test_carry_save_is_exact_for_every_geometry(isa: Isa, case: Case, extra: int) -> None:
+    assert CARRY_SAVE.matches(case.step, case.tensors, isa)
+    check(case, CARRY_SAVE, isa, extra)
 
 
 def test_declines_wide_operands() -> None:
