@@ -12,7 +12,13 @@ from mpqdeploy.core import Budget, Policy
 from mpqdeploy.results import Round, Row
 
 INK, ACCENT, MUTED, WARN = "#1f2a37", "#0b7285", "#98a2b3", "#c2410c"
-LAYOUT = {
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    # Dragging zooms and a double click resets: the other buttons would cover the legend.
+    "modeBarButtons": [["toImage"]],
+}
+LAYOUT: Mapping[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
     "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
@@ -65,7 +71,7 @@ def front(rows: Sequence[Row], budgets: Sequence[Budget], metric: str) -> str:
     # The float network is often ten times slower: on a linear axis the others would be one spot.
     ends = [end for row in rows for end in row.latency.interval_us]
     figure.update_xaxes(type="log", tickvals=_ticks(min(ends), max(ends)))
-    return _html(figure)
+    return fragment(figure)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -103,7 +109,7 @@ def bits(policy: Policy, costs: Mapping[str, float]) -> str:
         },
         barmode="group",
     )
-    return _html(figure)
+    return fragment(figure)
 
 
 def rounds(turns: Sequence[Round], budget: Budget | None) -> str:
@@ -128,22 +134,10 @@ def rounds(turns: Sequence[Round], budget: Budget | None) -> str:
     if budget is not None:
         figure.add_hline(y=budget.limit, line={"color": WARN, "dash": "dash"})
     figure.update_layout(**LAYOUT, yaxis_title="latency (µs)", barmode="group")
-    return _html(figure)
+    return fragment(figure)
 
 
-def curves(series: Mapping[str, Sequence[float]], title: str) -> str:
-    """Search curves over its epochs, one line a quantity."""
-    figure = go.Figure()
-    for name, values in series.items():
-        figure.add_scatter(
-            x=list(range(1, len(values) + 1)), y=list(values), name=name, mode="lines+markers"
-        )
-    figure.update_layout(**LAYOUT, xaxis_title="search epoch", yaxis_title=title)
-    return _html(figure)
-
-
-def _html(figure: Any) -> str:
-    fragment: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
-    )
-    return fragment
+def fragment(figure: Any) -> str:
+    """A figure as markup that needs plotly on the page."""
+    markup: str = figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG)
+    return markup

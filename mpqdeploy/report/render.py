@@ -11,7 +11,9 @@ from mpqdeploy.core import Budget, CostTable
 from mpqdeploy.core.agreement import Certificate
 from mpqdeploy.core.files import write_text
 from mpqdeploy.report import plots
+from mpqdeploy.report.search_plots import curves, maps
 from mpqdeploy.results import Row, Summary
+from mpqdeploy.search.engine import Epoch
 
 UNITS = {"latency": "µs", "bytes": "B", "bops": "BOPs"}
 
@@ -20,12 +22,12 @@ UNITS = {"latency": "µs", "bytes": "B", "bops": "BOPs"}
 class Material:
     """What the report shows beside the summary.
 
-    `table` is the corrected latency table, `series` the search's curves by plot title, `kernels`
+    `table` is the corrected latency table, `history` the search's epochs, `kernels`
     the compile report's steps, `notes` what was dropped or decided on the way.
     """
 
     table: CostTable
-    series: Mapping[str, Mapping[str, Sequence[float]]]
+    history: Sequence[Epoch]
     certificate: Certificate
     kernels: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
@@ -59,7 +61,7 @@ def render(summary: Summary, material: Material, plotly: str) -> str:
         "front": plots.front(summary.rows, summary.budgets, summary.metric),
         "bits": plots.bits(policy, costs) if policy else "",
         "rounds": plots.rounds(summary.rounds, latency),
-        "curves": [plots.curves(lines, title) for title, lines in material.series.items()],
+        "search": [group for group in (curves(material.history), maps(material.history)) if group],
     }
     return environment.get_template("report.html.j2").render(
         summary=summary,

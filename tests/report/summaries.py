@@ -17,6 +17,7 @@ from mpqdeploy.core import (
 from mpqdeploy.core.agreement import Certificate, LayerAgreement, PredictionAgreement
 from mpqdeploy.report.render import Material
 from mpqdeploy.results import Round, Row, Summary
+from tests.tracking.epochs import epoch
 
 WIDE, NARROW = Precision(weight_bits=8, act_bits=8), Precision(weight_bits=2, act_bits=2)
 POLICY = Policy(precisions={"conv1": WIDE, "conv2": NARROW})
@@ -83,7 +84,7 @@ def material(*, errors: int = 0, note: str = "conv2 leaves out 1/1.") -> Materia
     costs = {"conv1": {WIDE: 4.0, NARROW: 2.0}, "conv2": {WIDE: 3.0, NARROW: 1.0}}
     return Material(
         table=CostTable(metric="latency", unit="us", entries=costs, offset=1.0, scale=2.0),
-        series={"loss": {"weights": [2.0, 1.0]}, "validation accuracy": {"accuracy": [0.5, 0.75]}},
+        history=[epoch(1), epoch(2, round_=1)],
         certificate=Certificate(
             reference="qonnx",
             samples=8,

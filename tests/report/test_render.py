@@ -52,8 +52,9 @@ def test_every_section_is_there() -> None:
     )
     for heading, word in zip(found.text["h2"], words.split("|"), strict=True):
         assert word in heading
-    # Three figures, and one of every curve of the search.
-    assert sum("plotly-graph-div" in str(attrs.get("class")) for _, attrs in found.elements) == 5
+    # Three figures, and six of the search.
+    assert sum("plotly-graph-div" in str(attrs.get("class")) for _, attrs in found.elements) == 9
+    assert len(found.text["figcaption"]) == 6
 
 
 def test_rows_and_rounds_are_in_the_tables() -> None:
@@ -114,7 +115,7 @@ def test_without_a_policy_or_a_history_or_a_latency_budget() -> None:
     whole = summary()
     rows = (row("searched", policy=False),)
     bare = replace(whole, rows=rows, budgets=whole.budgets[1:])
-    html = render(bare, replace(material(), series={}, notes=[]), "")
+    html = render(bare, replace(material(), history=[], notes=[]), "")
     assert "bytes budget" in html
     assert "latency budget" not in html
 
