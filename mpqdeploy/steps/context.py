@@ -23,7 +23,7 @@ from mpqdeploy.core import (
     bytes_table,
 )
 from mpqdeploy.data import Dataset, Loader, load_dataset
-from mpqdeploy.nn import ModelSpec, Task, build_float, sites, task_of
+from mpqdeploy.nn import CLASSIFICATION, MODELS, ModelSpec, Task, build_float, sites, task_of
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
 from mpqdeploy.search.reach import check_reachable
@@ -65,7 +65,10 @@ class Context:
     @cached_property
     def task(self) -> Task:
         """What the model is for."""
-        return _task(self.spec)
+        import torch
+
+        with torch.device("meta"):
+            return task_of(build_float(self.spec))
 
     @property
     def protocol(self) -> Protocol:
@@ -145,24 +148,17 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
     return context
 
 
-def _task(spec: ModelSpec) -> Task:
-    import torch
-
-    with torch.device("meta"):
-        return task_of(build_float(spec))
-
-
 def _check_task(config: Config, spec: ModelSpec, dataset: Dataset) -> None:
     """Whether model, data and training settings are for the same task."""
-    task = _task(spec)
-    if task.kind != dataset.kind:
+    kind = getattr(MODELS[spec.name], "kind", CLASSIFICATION.kind)
+    if kind != dataset.kind:
         raise ConfigError(
-            f"model {spec.name!r} is for {task.kind}, data set {dataset.name!r} is for"
+            f"model {spec.name!r} is for {kind}, data set {dataset.name!r} is for"
             f" {dataset.kind}.",
             hint="Detectors take coco and shapes, classifiers the other data sets.",
         )
     for name, section in (("train", config.train), ("finetune", config.finetune)):
-        if task.kind == "detection" and section.label_smoothing:
+        if kind == "detection" and section.label_smoothing:
             raise ConfigError(
                 f"{name}.label_smoothing: {section.label_smoothing} is for classifiers.",
                 hint="Leave it out: a detector's focal loss has no place for it.",

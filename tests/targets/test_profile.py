@@ -60,6 +60,14 @@ def test_the_table_holds_the_fastest_candidate_of_every_site(store: RecordStore)
     assert seen[-1][:2] == (9, 9)
 
 
+def test_a_site_that_runs_several_times_costs_the_sum(store: RecordStore) -> None:
+    shared = Site(name="head", geometry=SMALL, again=(OTHER, SMALL))
+    sites = (*SITES, shared)
+    table = profile(sites, (WIDE,), HOST, store, protocol=FAST, kernels=(CopyKernel("copy", [9]),))
+    once, other = table.cost("a", WIDE), table.cost("first", WIDE)
+    assert table.cost("head", WIDE) == pytest.approx(2 * once + other)
+
+
 def test_a_hopeless_candidate_is_pruned_after_a_sketch(store: RecordStore) -> None:
     kernel = CopyKernel("copy", [20, 20_000, 10])
     profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,))

@@ -22,6 +22,7 @@ from mpqdeploy.nn.detection import BoxLoss, Detection
 from mpqdeploy.nn.layers import SiteConv2d, Stream, conv_site
 from mpqdeploy.nn.models.resnet import RESNET18, RESNET50, SMALL_IMAGE, ResNetTrunk
 from mpqdeploy.nn.spec import ModelSpec
+from mpqdeploy.nn.task import Kind
 
 STRIDES = (8, 16, 32, 64, 128)  # of P3 to P7
 COARSEST_BACKBONE = 32  # stride of C5: the image's sides are multiples of it
@@ -99,6 +100,7 @@ class RetinaNet(nn.Module):
     convolutions in each head; the paper's are 64, 256 and 4. `anchor_size`, `octaves` and `ratios`
     are those of `Anchors`. Images are multiples of 32 pixels high and wide."""
 
+    kind: ClassVar[Kind] = Detection.kind
     last: ClassVar[tuple[str, ...]] = ("class_head.predict", "box_head.predict")
 
     def __init__(
