@@ -105,7 +105,7 @@ def compile_qonnx(
         isa=target.isa.value,
         threads=target.threads,
         steps=tuple(_report(program, step, choices[step.name], module) for step in program.steps),
-        weight_bits=sum(_weight_bits(step) for step in program.steps),
+        weight_bits=_weight_bits(program),
         constant_bytes=module.constant_bytes,
         library_bytes=library.stat().st_size,
         seconds=clock.laps,
@@ -140,12 +140,15 @@ def _report(program: Program, step: Step, choice: Choice, module: Module) -> Ste
     )
 
 
-def _weight_bits(step: Step) -> int:
-    if isinstance(step.anchor, FloatConv):
-        return int(step.anchor.weights.size) * FLOAT_BITS
-    if not isinstance(step.anchor, Conv):
-        return 0
-    return int(step.anchor.weights.size) * step.anchor.weight_grid.bits
+def _weight_bits(program: Program) -> int:
+    """Of all weights at their own width; those of a layer that runs several times count once."""
+    distinct: dict[tuple[Any, ...], int] = {}
+    for step in program.steps:
+        if isinstance(step.anchor, Conv | FloatConv):
+            weights = step.anchor.weights
+            bits = step.anchor.weight_grid.bits if isinstance(step.anchor, Conv) else FLOAT_BITS
+            distinct[weights.shape, bits, weights.tobytes()] = int(weights.size) * bits
+    return sum(distinct.values())
 
 
 class _Clock:
