@@ -11,8 +11,16 @@ from torch import Tensor, nn, optim
 
 from mpqdeploy.core import Policy
 from mpqdeploy.nn import SearchLayer, scale_clip_, site_layers, task_of
-from mpqdeploy.nn.training import Recipe, TrainingError, make_optimizer, set_rate
-from mpqdeploy.nn.training.device import autocast, home
+from mpqdeploy.nn.training import (
+    ALONE,
+    Arithmetic,
+    Recipe,
+    TrainingError,
+    World,
+    make_optimizer,
+    set_rate,
+)
+from mpqdeploy.nn.training.device import home
 from mpqdeploy.search.advantage import Advantages, axes
 from mpqdeploy.search.cost import CostTerm, ExpectedCosts
 from mpqdeploy.search.prob1 import prob1
@@ -40,14 +48,25 @@ class Bilevel:
     """A supernet with its two optimizers, what its distributions cost and what that is charged."""
 
     def __init__(
-        self, net: nn.Module, costs: ExpectedCosts, term: CostTerm, settings: BpNasSettings
+        self,
+        net: nn.Module,
+        costs: ExpectedCosts,
+        term: CostTerm,
+        settings: BpNasSettings,
+        world: World = ALONE,
     ) -> None:
         self.net = net
+        self.forward = net
+        """What training calls: `world.together` gives it where several processes train."""
+        self._world = world
         self.layers: Mapping[str, SearchLayer] = site_layers(net)
         self.costs = costs
         self._settings = settings
         self._place = home(net)
         self._term = term
+        # A scale of the loss for each level: their gradients differ by orders of magnitude.
+        self.weight_arithmetic = Arithmetic(settings.amp, self._place)
+        self.theta_arithmetic = Arithmetic(settings.amp, self._place)
         self._pinned = [name for name, layer in self.layers.items() if len(layer.candidates) == 1]
         self.advantages = Advantages(self.layers)
         split = _split(net)
@@ -74,11 +93,11 @@ class Bilevel:
         """One SGD step on the cross-entropy, then Scale-Clip; the loss before the step."""
         set_rate(self.weight_optimizer, rate)
         with _frozen(self._logits):
-            loss = self._loss(images, labels)
+            loss = self._loss(images, labels, self.weight_arithmetic)
             self.weight_optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        value = _finite(loss, "the weights' loss")
-        self.weight_optimizer.step()
+            self.weight_arithmetic.backward(loss)
+        value = self._finite(loss, "the weights' loss")
+        self.weight_arithmetic.step(self.weight_optimizer)
         if self._settings.reshape:
             scale_clip_(self.net, skip=self._pinned)
         return value
@@ -92,17 +111,18 @@ class Bilevel:
         """
         self.theta_optimizer.zero_grad(set_to_none=True)
         with _frozen(self._weights):
-            cross_entropy = self._loss(images, labels)
-            _finite(cross_entropy, "the logits' loss")
-            cross_entropy.backward()  # type: ignore[no-untyped-call]
-        if note:
+            cross_entropy = self._loss(images, labels, self.theta_arithmetic)
+            value = self._finite(cross_entropy, "the logits' loss")
+            self.theta_arithmetic.backward(cross_entropy)
+        self.theta_arithmetic.unscale(self.theta_optimizer)
+        if note and self._gradients_are_finite():
             self.advantages.note()
         cost, one_hot = self._penalties()
         penalty = cost + weight * one_hot
         penalty.backward()  # type: ignore[no-untyped-call]
-        self.theta_optimizer.step()
+        self.theta_arithmetic.step(self.theta_optimizer)
         return {
-            "search_ce": cross_entropy.item(),
+            "search_ce": value,
             "cost": cost.item(),
             "prob1": one_hot.item(),
         }
@@ -167,11 +187,23 @@ class Bilevel:
                 )
             _scale(layer, before, low)
 
-    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, targets: Tensor, arithmetic: Arithmetic) -> Tensor:
         """The task's loss: cross-entropy for a classifier."""
-        with autocast(self._place):
-            outputs = self.net(images.to(self._place))
+        with arithmetic.autocast():
+            outputs = self.forward(images.to(self._place))
         return task_of(self.net).judge(outputs, targets.to(self._place)).loss
+
+    def _finite(self, loss: Tensor, what: str) -> float:
+        """Its mean over all processes, which then agree on whether to go on."""
+        value = self._world.mean(loss).item()
+        if not math.isfinite(value):
+            raise DivergedError(what)
+        return value
+
+    def _gradients_are_finite(self) -> bool:
+        """False where a scaled loss overflowed in float16: that step is left out."""
+        gradients = [logits.grad for logits in self._logits if logits.grad is not None]
+        return all(bool(gradient.isfinite().all()) for gradient in gradients)
 
     def _penalties(self) -> tuple[Tensor, Tensor]:
         probabilities = self.probabilities()
@@ -207,10 +239,3 @@ def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-def _finite(loss: Tensor, what: str) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise DivergedError(what)
-    return value

@@ -16,7 +16,7 @@ from mpqdeploy.core import Budget, CheckpointError, CostTable, Policy, Precision
 from mpqdeploy.core.files import replacing, sha256
 from mpqdeploy.data import Dataset
 from mpqdeploy.nn import ModelSpec, build_quantized
-from mpqdeploy.nn.training import network_state, restore_network
+from mpqdeploy.nn.training import ALONE, World, network_state, restore_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ class Problem:
 
     `candidates` has every site's name; a pinned site has one candidate. `tables` has a table for
     every budgeted metric (more do no harm). `checkpoint` holds float weights to start from; None
-    starts from a fresh initialisation.
+    starts from a fresh initialisation. `world`: the processes that search together, each of them
+    calling the engine with a folder of its own and the same content in it.
     """
 
     spec: ModelSpec
@@ -36,6 +37,7 @@ class Problem:
     seed: int = 0
     checkpoint: Path | None = None
     device: str = "auto"
+    world: World = ALONE
 
     @property
     def budgeted(self) -> tuple[CostTable, ...]:

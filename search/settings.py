@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mpqdeploy.core import ConfigError
 from mpqdeploy.nn import Mode
+from mpqdeploy.nn.training import Amp
 from mpqdeploy.search.barrier import BarrierKind
 
 
@@ -54,6 +55,8 @@ class BpNasSettings:
     adapt: float = 0.2
     spend: bool = True
     reopen: float = 0.7
+
+    amp: Amp = "auto"
 
     val_batches: int = 8
     calibration_batches: int = 4

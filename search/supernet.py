@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mpqdeploy.core import Policy, Precision
+from mpqdeploy.core.shard import WHOLE, Shard
 from mpqdeploy.data import Loader
 from mpqdeploy.nn import build_quantized, build_supernet, calibrate, load_checkpoint, transfer
 from mpqdeploy.nn.training import (
@@ -103,7 +104,7 @@ class SupernetSearch:
         costs = ExpectedCosts(
             self._problem.tables, self._problem.budgets, self._problem.candidates, device=device
         )
-        self._bilevel = Bilevel(self._net, costs, method.term, settings)
+        self._bilevel = Bilevel(self._net, costs, method.term, settings, problem.world)
         self._train = self._loader("train")
         self._held_out = self._loader("search")
         self._history: list[Epoch] = []
@@ -113,6 +114,9 @@ class SupernetSearch:
             self._begin()
         else:
             self._take_up(self._state)
+        # Several GPUs need not agree to the last bit on what was calibrated.
+        start = problem.world.shared(network_state(self._net))
+        restore_network(self._net, start, folder.path / "state.pt")
         refit = self._round > 0
         self._schedule = Schedule(
             settings=settings, steps=settings.steps or len(self._train), refit=refit
@@ -120,6 +124,10 @@ class SupernetSearch:
 
     def go_on(self) -> None:
         """The remaining epochs of this round; the state is on disk after each."""
+        with self._given.world.together(self._net, freezing=True) as self._bilevel.forward:
+            self._go_on()
+
+    def _go_on(self) -> None:
         for epoch in range(self._first, self._schedule.epochs):
             started = time.perf_counter()
             losses = self._epoch(epoch)
@@ -188,7 +196,8 @@ class SupernetSearch:
             chances = torch.softmax(torch.from_numpy(logits[site]), 0).float()
             layer.set_probabilities_(chances.clamp_min(1e-6))
         place = next(self._net.parameters()).device
-        batches = islice(self._train.epoch(0), self._settings.calibration_batches)
+        whole = self._loader("train", WHOLE)  # or each process would calibrate on its own part
+        batches = islice(whole.epoch(0), self._settings.calibration_batches)
         calibrate(self._net, [images.to(place) for images, _ in batches])
 
     def _take_up(self, state: dict[str, Any]) -> None:
@@ -200,6 +209,8 @@ class SupernetSearch:
         self._moves, self._upgrades = state["moves"], state["upgrades"]
         self._bilevel.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._bilevel.advantages.restore(state["advantages"])
+        self._bilevel.weight_arithmetic.restore(state["weight_arithmetic"])
+        self._bilevel.theta_arithmetic.restore(state["theta_arithmetic"])
         if state["demand"] == self._given.demand():
             self._bilevel.theta_optimizer.load_state_dict(state["theta_optimizer"])
             self._first = state["done"]
@@ -275,18 +286,21 @@ class SupernetSearch:
                 "network": network_state(self._net),
                 "weight_optimizer": self._bilevel.weight_optimizer.state_dict(),
                 "theta_optimizer": self._bilevel.theta_optimizer.state_dict(),
+                "weight_arithmetic": self._bilevel.weight_arithmetic.state(),
+                "theta_arithmetic": self._bilevel.theta_arithmetic.state(),
                 "random": random_state(),
             }
         )
 
     # -- data ----------------------------------------------------------------------------------
 
-    def _loader(self, split: str) -> Loader:
+    def _loader(self, split: str, shard: Shard | None = None) -> Loader:
         return Loader.training(
             self._given.dataset,
             "train" if split == "train" else "search",
             batch_size=self._settings.batch_size,
             seed=self._given.seed,
+            shard=shard or self._given.world.shard,
         )
 
     def _batches(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:

@@ -133,6 +133,7 @@ class TrainSection(Section):
     final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     label_smoothing: Share = 0.0
     clip_norm: Rate | None = None
+    amp: Literal["auto", "bfloat16", "float16", "off"] = "auto"
 
     def recipe(self) -> Recipe:
         from mpqdeploy.nn.training import Recipe
@@ -172,6 +173,7 @@ class SearchSection(Section):
     adapt: Share = 0.2
     spend: bool = True
     reopen: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    amp: Literal["auto", "bfloat16", "float16", "off"] = "auto"
     val_batches: Count = 8
     calibration_batches: Count = 4
     penalty_weight: Rate = 0.01

@@ -38,7 +38,8 @@ class _Files:
     labels: Labels
 
     def path(self, row: int) -> Path:
-        return self.folder / self.classes[self.labels[row]] / os.fsdecode(bytes(self.names[row]))
+        name = os.fsdecode(bytes(self.names[row]))
+        return self.folder / self.classes[int(self.labels[row])] / name
 
 
 class ImageFolder(Labelled):

@@ -1,5 +1,6 @@
 """Training, evaluation and their state on disk."""
 
+from mpqdeploy.nn.training.amp import Amp, Arithmetic
 from mpqdeploy.nn.training.batchnorm import recalibrate_batchnorm
 from mpqdeploy.nn.training.checkpoint import network_state, restore_network
 from mpqdeploy.nn.training.device import pick_device
@@ -8,14 +9,20 @@ from mpqdeploy.nn.training.loop import Batches, Progress, TrainingError, train
 from mpqdeploy.nn.training.optimizer import make_optimizer, set_rate
 from mpqdeploy.nn.training.recipe import Recipe
 from mpqdeploy.nn.training.seed import random_state, restore_random_state, seed_everything
+from mpqdeploy.nn.training.world import ALONE, World, joined
 
 __all__ = [
+    "ALONE",
+    "Amp",
+    "Arithmetic",
     "Batches",
     "Progress",
     "Recipe",
     "TrainingError",
+    "World",
     "evaluate",
     "evaluating",
+    "joined",
     "make_optimizer",
     "network_state",
     "pick_device",

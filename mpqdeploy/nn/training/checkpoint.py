@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from torch import Tensor, nn, optim
 
 from mpqdeploy.core import CheckpointError
 from mpqdeploy.core.files import replacing
-from mpqdeploy.nn.training.seed import random_state, restore_random_state
 
 _FLAGS = ("counter", "init_done")
 """Attributes in which Brevitas' scales count the batches they have looked at."""
@@ -53,36 +53,35 @@ def restore_network(net: nn.Module, state: Mapping[str, Any], source: Path) -> N
         setattr(modules[name], flag, value)
 
 
-def save(
-    path: Path, net: nn.Module, optimizer: optim.Optimizer, *, epochs: int, extra: dict[str, Any]
-) -> None:
-    """Write the state after `epochs` whole epochs; `extra` holds plain values and tensors."""
-    state = {
-        "network": network_state(net),
-        "optimizer": optimizer.state_dict(),
-        "random": random_state(),
-        "epochs": epochs,
-        "extra": extra,
-    }
+def packed(net: nn.Module, optimizer: optim.Optimizer, extra: dict[str, Any]) -> bytes:
+    """A training run as the bytes of its file; `extra` holds plain values and tensors."""
+    stream = io.BytesIO()
+    state = {"network": network_state(net), "optimizer": optimizer.state_dict(), "extra": extra}
+    torch.save(state, stream)
+    return stream.getvalue()
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write what `packed` gave."""
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content)
 
 
-def load(path: Path, net: nn.Module, optimizer: optim.Optimizer) -> tuple[int, dict[str, Any]]:
-    """Put a saved state back; (whole epochs done, extra). Raises `CheckpointError`."""
+def unpack(
+    content: bytes, net: nn.Module, optimizer: optim.Optimizer, source: Path
+) -> dict[str, Any]:
+    """Put a packed run back; its `extra`. Raises `CheckpointError` naming the `source`."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network, saved, epochs = state["network"], state["optimizer"], state["epochs"]
-        generators, extra = state["random"], state["extra"]
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        network, saved, extra = state["network"], state["optimizer"], state["extra"]
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint of a training run ({type(error).__name__}).",
+            f"{source}: cannot be read as a checkpoint of a training run ({type(error).__name__}).",
             hint="Remove the file: the training then starts over.",
         ) from error
-    restore_network(net, network, path)
+    restore_network(net, network, source)
     optimizer.load_state_dict(saved)
-    restore_random_state(generators)
-    return int(epochs), dict(extra)
+    return dict(extra)
 
 
 def _tensors(net: nn.Module) -> list[tuple[str, Tensor]]:

@@ -1,9 +1,6 @@
-"""Which device trains, and in which arithmetic."""
+"""Which device trains."""
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,13 +23,3 @@ def home(net: nn.Module) -> torch.device:
     """The device of a network's first parameter, CPU for one without parameters."""
     first = next(net.parameters(), None)
     return torch.device("cpu") if first is None else first.device
-
-
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 on a CUDA device that has it, float32 everywhere else.
-
-    bfloat16 keeps float32's exponent, so no loss scaling is needed and none has to be resumed.
-    """
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mpqdeploy.core import ConfigError
+from mpqdeploy.nn.training.amp import Amp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,8 @@ class Recipe:
 
     `momentum` is SGD's (Nesterov). The rate rises linearly over `warmup_epochs`, then falls along
     a half cosine to `final_lr_ratio * lr`, or stays ("constant"). `clip_norm` bounds the norm of
-    the gradient. Weight decay applies to weights of convolutions and linear layers alone.
+    the gradient. Weight decay applies to weights of convolutions and linear layers alone. `amp` is
+    the forward pass's precision (see `Arithmetic`).
     """
 
     epochs: int = 10
@@ -29,6 +31,7 @@ class Recipe:
     final_lr_ratio: float = 0.0
     label_smoothing: float = 0.0
     clip_norm: float | None = None
+    amp: Amp = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:

@@ -16,6 +16,11 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_epoch(seed: int, epoch: int, rank: int) -> None:
+    """Seed for one epoch in one process: a run that resumes there draws as one that came there."""
+    seed_everything(int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0]))
+
+
 def random_state() -> dict[str, Any]:
     """What `restore_random_state` needs; plain containers and tensors only."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
