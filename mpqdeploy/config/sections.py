@@ -46,10 +46,12 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own."""
+    """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own; `backbone`
+    are a classifier's weights for a detector to start from."""
 
     name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20", "resnet50", "retinanet"]
     checkpoint: Path | None = None
+    backbone: Path | None = None
     pins: dict[str, PrecisionText] = {}
     options: dict[str, Any] = {}
 

@@ -10,7 +10,7 @@ from mpqdeploy.nn.build import (
     sites,
 )
 from mpqdeploy.nn.calibrate import calibrate
-from mpqdeploy.nn.checkpoint import load_checkpoint
+from mpqdeploy.nn.checkpoint import load_backbone, load_checkpoint
 from mpqdeploy.nn.models import MODELS
 from mpqdeploy.nn.reshape import scale_clip_
 from mpqdeploy.nn.search_layer import Mode, SearchLayer
@@ -29,6 +29,7 @@ __all__ = [
     "build_quantized",
     "build_supernet",
     "calibrate",
+    "load_backbone",
     "load_checkpoint",
     "scale_clip_",
     "site_layers",

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpqdeploy.core import CheckpointError
+from mpqdeploy.core import CheckpointError, ConfigError
 from mpqdeploy.nn.transfer import float_state
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIX = "module."  # what DataParallel puts before every name
+_CLASSIFIER = "fc."  # what a ResNet has behind its backbone
 _COUNTER = "num_batches_tracked"  # absent from old checkpoints, and of no effect here
 
 # What numpy's and torch's readers are seen to raise on bytes that are no checkpoint: an unpickler
@@ -49,7 +50,25 @@ def load_checkpoint(net: nn.Module, path: Path) -> None:
     Raises `CheckpointError` naming the first name or shape that does not fit; `net` is then as it
     was.
     """
+    _copy(net, _read(path), path)
+
+
+def load_backbone(net: nn.Module, path: Path) -> None:
+    """Copy a classifier's weights in `path` into the backbone of the detector `net`.
+
+    As `load_checkpoint`, but the classifier's last layer is left out. Raises `ConfigError` for a
+    network without a backbone.
+    """
+    backbone = getattr(net, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise ConfigError(
+            "model.backbone: this model has no backbone.", hint="Use model.checkpoint."
+        )
     values = _read(path)
+    _copy(backbone, {n: v for n, v in values.items() if not n.startswith(_CLASSIFIER)}, path)
+
+
+def _copy(net: nn.Module, values: Mapping[str, Tensor], path: Path) -> None:
     targets = float_state(net)
     for name, target in targets.items():
         if name not in values:

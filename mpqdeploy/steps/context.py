@@ -23,7 +23,17 @@ from mpqdeploy.core import (
     bytes_table,
 )
 from mpqdeploy.data import Dataset, Loader, load_dataset
-from mpqdeploy.nn import CLASSIFICATION, MODELS, ModelSpec, Task, build_float, sites, task_of
+from mpqdeploy.nn import (
+    CLASSIFICATION,
+    MODELS,
+    ModelSpec,
+    Task,
+    build_float,
+    load_backbone,
+    load_checkpoint,
+    sites,
+    task_of,
+)
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
 from mpqdeploy.search.reach import check_reachable
@@ -36,7 +46,9 @@ from mpqdeploy.tracking import check_trackers
 from mpqdeploy.ui import Ui
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from mpqdeploy.config.sections import ModelSection
 
 WIDEST = Precision(weight_bits=8, act_bits=8)
 REFERENCE = f"uniform {WIDEST}"
@@ -133,8 +145,9 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
         raise DataError(
             f"data set {dataset.name!r} has no test images.", hint="Check data.dir and data.limit."
         )
-    if config.model.checkpoint is not None:
-        _check(config, spec)
+    if config.model.checkpoint is not None or config.model.backbone is not None:
+        # Whether the file fits, before a run works for minutes to find out.
+        load_start(build_float(spec), config.model)
     context = Context(
         config=config,
         folder=folder,
@@ -176,11 +189,22 @@ def _check_counted_budgets(context: Context) -> None:
     check_reachable(counted, budgets, context.candidates)
 
 
-def _check(config: Config, spec: ModelSpec) -> None:
-    """Whether the checkpoint fits, before a run works for minutes to find out."""
-    from mpqdeploy.nn import build_float, load_checkpoint
+def load_start(net: nn.Module, model: ModelSection) -> None:
+    """The weights that `model` names for the float network, or its backbone, to start from.
 
-    path = config.model.checkpoint
-    if path is None or not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file.", hint="Check model.checkpoint.")
-    load_checkpoint(build_float(spec), path)
+    Raises `CheckpointError` for a file that is missing or does not fit, `ConfigError` for two.
+    """
+    if model.checkpoint is not None and model.backbone is not None:
+        raise ConfigError(
+            "model.checkpoint and model.backbone are both given.", hint="Leave one of them out."
+        )
+    for name, path, load in (
+        ("checkpoint", model.checkpoint, load_checkpoint),
+        ("backbone", model.backbone, load_backbone),
+    ):
+        if path is not None:
+            if not path.is_file():
+                raise CheckpointError(
+                    f"{path}: there is no such file.", hint=f"Check model.{name}."
+                )
+            load(net, path)

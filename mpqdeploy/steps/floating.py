@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mpqdeploy.core.files import replacing
 from mpqdeploy.data import Loader
-from mpqdeploy.nn import build_float, load_checkpoint, scale_clip_
+from mpqdeploy.nn import build_float, scale_clip_
 from mpqdeploy.nn.training import evaluate, seed_everything, train
 from mpqdeploy.run_folder import SCRATCH, Done
-from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.context import Context, load_start
 from mpqdeploy.steps.training import following
 
 WEIGHTS = "float.pt"
@@ -24,7 +24,7 @@ def float_network(context: Context) -> Done:
     config = context.config
     inputs = {
         **config.part("model", "data", "train", "seed", "device"),
-        "checkpoint": _digest(config.model.checkpoint),
+        "checkpoint": _digest(config.model.checkpoint or config.model.backbone),
     }
     return context.folder.step("float", inputs, lambda folder: _work(context, folder))
 
@@ -35,8 +35,7 @@ def _work(context: Context, folder: Path) -> dict[str, float]:
     config = context.config
     seed_everything(config.seed)
     net = build_float(context.spec)
-    if config.model.checkpoint is not None:
-        load_checkpoint(net, config.model.checkpoint)
+    load_start(net, config.model)
     recipe = config.train.recipe()
     if recipe.epochs:
         loader = Loader.training(

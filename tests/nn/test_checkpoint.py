@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mpqdeploy.core import CheckpointError, Policy, Precision
-from mpqdeploy.nn import ModelSpec, build_float, build_quantized, load_checkpoint, sites
+from mpqdeploy.core import CheckpointError, ConfigError, Policy, Precision
+from mpqdeploy.nn import (
+    ModelSpec,
+    build_float,
+    build_quantized,
+    load_backbone,
+    load_checkpoint,
+    sites,
+)
 from tests.nn.executor import randomise_batchnorm
 
 SPEC = ModelSpec(name="digits_cnn", num_classes=10, image=(1, 8, 8), options={"width": 8})
@@ -110,3 +117,20 @@ def test_a_file_without_tensors_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="no tensors"):
         load_checkpoint(build_float(SPEC), tmp_path / "w.pt")
+
+
+def test_a_detector_takes_a_classifiers_weights(tmp_path):
+    classifier = build_float(
+        ModelSpec(name="resnet18", num_classes=7, image=(3, 64, 64), options={"width": 8})
+    )
+    randomise_batchnorm(classifier, seed=5)
+    write(tmp_path / "w.pth", classifier.state_dict())
+    tiny = {"width": 8, "features": 8, "depth": 0}
+    net = build_float(ModelSpec(name="retinanet", num_classes=3, image=(3, 64, 64), options=tiny))
+    load_backbone(net, tmp_path / "w.pth")
+    state = net.backbone.state_dict()
+    assert set(classifier.state_dict()) - set(state) == {"fc.weight", "fc.bias"}
+    for name, value in state.items():
+        torch.testing.assert_close(value, classifier.state_dict()[name], rtol=0, atol=0)
+    with pytest.raises(ConfigError, match=r"model\.backbone"):
+        load_backbone(classifier, tmp_path / "w.pth")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpqdeploy.config import Config
-from mpqdeploy.core import ConfigError
+from mpqdeploy.core import CheckpointError, ConfigError
 from mpqdeploy.run_folder import RunFolder
 from mpqdeploy.steps.context import Context, prepare
 from mpqdeploy.ui import Ui
@@ -56,3 +56,12 @@ def test_what_was_put_right_in_the_data_is_said(
     write_annotations(tmp_path, "train2017", data)
     prepared(tmp_path, Ui(), data={"name": "coco", "dir": str(tmp_path), "size": 64})
     assert "1 boxes have no area" in " ".join(capsys.readouterr().err.split())
+
+
+def test_files_to_start_from(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.pth")
+    for key in ("checkpoint", "backbone"):
+        with pytest.raises(CheckpointError, match=rf"gone\.pth.*model\.{key}"):
+            prepared(tmp_path, model={**TINY, key: gone})
+    with pytest.raises(ConfigError, match="both given"):
+        prepared(tmp_path, model={**TINY, "checkpoint": gone, "backbone": gone})
