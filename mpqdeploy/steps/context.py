@@ -34,6 +34,7 @@ from mpqdeploy.nn import (
     sites,
     task_of,
 )
+from mpqdeploy.nn.training import ALONE, World
 from mpqdeploy.provenance import measurements
 from mpqdeploy.run_folder import RunFolder
 from mpqdeploy.search.reach import check_reachable
@@ -65,6 +66,7 @@ class Context:
     spec: ModelSpec
     sites: tuple[Site, ...]
     target: Target
+    world: World = ALONE
 
     @cached_property
     def store(self) -> RecordStore:
@@ -126,7 +128,7 @@ class Context:
         return Loader(self.dataset, "test", batch_size=self.task.evaluation_batch)
 
 
-def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
+def prepare(config: Config, folder: RunFolder, ui: Ui, world: World = ALONE) -> Context:
     """Load and check what `config` names, before anything is written.
 
     Raises the `UserError` of whatever does not exist or does not fit: data, model, checkpoint,
@@ -156,6 +158,7 @@ def prepare(config: Config, folder: RunFolder, ui: Ui) -> Context:
         spec=spec,
         sites=found,
         target=target,
+        world=world,
     )
     _check_counted_budgets(context)
     return context
@@ -166,8 +169,7 @@ def _check_task(config: Config, spec: ModelSpec, dataset: Dataset) -> None:
     kind = getattr(MODELS[spec.name], "kind", CLASSIFICATION.kind)
     if kind != dataset.kind:
         raise ConfigError(
-            f"model {spec.name!r} is for {kind}, data set {dataset.name!r} is for"
-            f" {dataset.kind}.",
+            f"model {spec.name!r} is for {kind}, data set {dataset.name!r} is for {dataset.kind}.",
             hint="Detectors take coco and shapes, classifiers the other data sets.",
         )
     for name, section in (("train", config.train), ("finetune", config.finetune)):
