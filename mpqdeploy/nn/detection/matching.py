@@ -38,19 +38,26 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
 
 @torch.no_grad()
 def match(anchors: Tensor, targets: Tensor) -> Matches:
-    """Match anchors `[A, 4]` with the targets of every image.
+    """Match anchors `[A, 4]` with the targets `[N, M, 6]` of every image.
 
     An object also gets the anchors that overlap it most, however little that is, so that none goes
     without [F]. Anchors on a crowd are neither positive nor negative.
     """
-    classes, crowd = targets[..., 4], targets[..., 5] > 0
-    overlaps = overlap(anchors, targets[..., :4])
-    objects = overlaps.masked_fill(((classes < 0) | crowd)[:, None], -1.0)
-    best, row = objects.max(dim=2)
-    most = objects.max(dim=1, keepdim=True).values
-    forced = (objects == most) & (objects > 0)
-    has_forced = forced.any(dim=2)
-    row = torch.where(has_forced, forced.to(torch.uint8).argmax(dim=2), row)
+    # One image at a time: at 640 pixels a batch's overlaps would take gigabytes.
+    found = [_match(anchors, rows) for rows in targets]
+    positive, row, negative = (torch.stack(part) for part in zip(*found, strict=True))
+    return Matches(positive=positive, row=row, negative=negative)
+
+
+def _match(anchors: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`Matches` of one image."""
+    crowd = rows[:, 5] > 0
+    overlaps = overlap(anchors, rows[:, :4])
+    objects = overlaps.masked_fill((rows[:, 4] < 0) | crowd, -1.0)
+    best, row = objects.max(dim=1)
+    forced = (objects == objects.max(dim=0).values) & (objects > 0)
+    has_forced = forced.any(dim=1)
+    row = torch.where(has_forced, forced.to(torch.uint8).argmax(dim=1), row)
     positive = has_forced | (best >= POSITIVE)
-    on_crowd = (overlaps.masked_fill(~crowd[:, None], -1.0) >= POSITIVE).any(dim=2)
-    return Matches(positive=positive, row=row, negative=(best < NEGATIVE) & ~positive & ~on_crowd)
+    on_crowd = (overlaps.masked_fill(~crowd, -1.0) >= POSITIVE).any(dim=1)
+    return positive, row, (best < NEGATIVE) & ~positive & ~on_crowd
