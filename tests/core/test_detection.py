@@ -17,7 +17,7 @@ def test_anchors_by_the_papers_words() -> None:
     assert PYRAMID.maps == ((8, 12), (4, 6), (2, 3))
     boxes = PYRAMID.boxes
     assert len(boxes) == 9 * (96 + 24 + 6)
-    level, row, column, octave, ratio = 0, 3, 5, 1, 2
+    row, column, octave, ratio = 3, 5, 1, 2
     index = ((row * 12 + column) * 3 + octave) * 3 + ratio
     left, top, right, bottom = boxes[index]
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((5.5 * 8, 3.5 * 8))
@@ -25,7 +25,6 @@ def test_anchors_by_the_papers_words() -> None:
     assert (right - left) * (bottom - top) == pytest.approx((32 * 2 ** (1 / 3)) ** 2, rel=1e-5)
     last = boxes[-9:]
     assert (last[:, 0] + last[:, 2]) / 2 == pytest.approx([2.5 * 32] * 9)
-    assert level == 0
 
 
 def test_odd_images_round_up() -> None:
