@@ -7,7 +7,7 @@ Detection, 2017, arXiv 1708.02002), section 4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -149,9 +149,6 @@ class Decoding:
         boxes = clip(decode(deltas[rows], anchors[rows]), *self.anchors.image)
         scores = np.asarray(1 / (1 + np.exp(-found[best])), np.float32)
         return Detections(boxes=boxes, scores=scores, labels=labels.astype(np.int64))
-
-    def with_classes(self, classes: Sequence[str]) -> Decoding:
-        return replace(self, classes=tuple(classes))
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "anchors": self.anchors.to_json()}
