@@ -62,18 +62,22 @@ def test_the_library_scores_as_torch_does(run_dir: Path) -> None:
     assert result["accuracy"] == pytest.approx(result["torch_accuracy"], abs=0.02)
 
 
-def test_an_image_is_read_without_torch(run_dir: Path, tmp_path: Path) -> None:
+BLOCKED = """
+import json, sys, numpy
+for name in {forbidden!r}:
+    sys.modules[name] = None  # tvm imports torch where it can: here it cannot
+import mpqdeploy
+found = mpqdeploy.load({bundle!r}).detect(numpy.load({image!r}))
+print(json.dumps([len(found), found.boxes.shape[1]]))
+"""
+
+
+def test_an_image_is_read_where_there_is_no_torch(run_dir: Path, tmp_path: Path) -> None:
     pixels, _ = load_dataset(DataSpec(name="shapes", size=64)).examples("test", np.arange(1))
-    np.save(tmp_path / "image.npy", pixels[0].transpose(1, 2, 0))
-    code = (
-        "import json, sys, numpy, mpqdeploy\n"
-        f"model = mpqdeploy.load({str(run_dir / 'bundle')!r})\n"
-        f"found = model.detect(numpy.load({str(tmp_path / 'image.npy')!r}))\n"
-        f"loaded = sorted(set({FORBIDDEN!r}) & set(sys.modules))\n"
-        "print(json.dumps([len(found), found.boxes.shape[1], loaded]))"
-    )
+    image = tmp_path / "image.npy"
+    np.save(image, pixels[0].transpose(1, 2, 0))
+    code = BLOCKED.format(forbidden=FORBIDDEN, bundle=str(run_dir / "bundle"), image=str(image))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    count, columns, loaded = json.loads(done.stdout)
-    assert loaded == []
+    count, columns = json.loads(done.stdout)
     assert columns == 4
     assert count <= 100
