@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mpqdeploy.config import Config
 from mpqdeploy.core import Budget, ConfigError, CostTable, Precision
 from mpqdeploy.core.files import write_json
+from mpqdeploy.nn.training import is_leader, joined
 from mpqdeploy.results import Round, Row, Summary
 from mpqdeploy.run_folder import Done, RunFolder
 from mpqdeploy.steps.anchors import Anchors, anchors, read_anchors
@@ -29,6 +30,7 @@ from mpqdeploy.steps.report import report
 from mpqdeploy.steps.rivals import rivals
 from mpqdeploy.steps.search import load_result, rounds_of, search, shipped_round
 from mpqdeploy.steps.ship import ship
+from mpqdeploy.steps.together import follow
 from mpqdeploy.ui import Ui
 
 SUMMARY = "summary.json"
@@ -40,9 +42,12 @@ def run(
     """Run, or continue, what `config` says; up to `until` ("profile", "search").
 
     `until="report"` writes the report of a finished run again. Returns the summary, or None where
-    it stopped earlier. Raises `UserError`s, none of which leaves anything half-written.
+    it stopped earlier, and in processes that another one leads. Raises `UserError`s, none of which
+    leaves anything half-written.
     """
     folder = RunFolder(config.run_dir)
+    if dry_run and not is_leader():
+        return None
     if dry_run:
         folder.check(config.snapshot())
         print_plan(prepare(config, folder, ui), until)
@@ -51,10 +56,16 @@ def run(
         raise ConfigError(
             f"run_dir: {config.run_dir} holds no finished run.", hint="Run `mpqdeploy run` first."
         )
-    with folder:
-        context = prepare(config, folder, ui)
-        folder.claim(config.snapshot(), fresh=fresh)
-        return _Run(context).go(until)
+    with joined(config.device) as world:
+        if not world.leads:
+            follow(config, world)
+            return None
+        with folder:
+            context = prepare(config, folder, ui, world)
+            folder.claim(config.snapshot(), fresh=fresh)
+            summary = _Run(context).go(until)
+        world.tell(None)
+        return summary
 
 
 @dataclass(frozen=True)

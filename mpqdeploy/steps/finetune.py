@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from mpqdeploy.core import Policy
 from mpqdeploy.core.files import replacing
-from mpqdeploy.data import Loader
 from mpqdeploy.nn import build_float, build_quantized, calibrate, load_checkpoint, transfer
-from mpqdeploy.nn.training import evaluate, network_state, restore_network, seed_everything, train
+from mpqdeploy.nn.training import evaluate, network_state, restore_network, seed_everything
 from mpqdeploy.run_folder import SCRATCH, Done
 from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.together import Training
 from mpqdeploy.steps.training import following
 
 if TYPE_CHECKING:
@@ -53,20 +53,10 @@ def _work(
     net = start()
     recipe = config.finetune.recipe()
     if recipe.epochs:
-        loader = Loader.training(
-            context.dataset, "fit", batch_size=recipe.batch_size, seed=config.seed
-        )
-        label = f"fine-tuning {name}"
-        with following(context.ui, label, recipe.epochs, len(loader)) as on_step:
-            train(
-                net,
-                loader,
-                recipe,
-                checkpoint=folder / SCRATCH / "training.pt",
-                on_step=on_step,
-                seed=config.seed,
-                device=config.device,
-            )
+        job = Training(recipe=recipe, policy=policy.to_json())
+        label, steps = f"fine-tuning {name}", len(job.loader(context))
+        with following(context.ui, label, recipe.epochs, steps) as on_step:
+            job.lead(context, net, folder / SCRATCH / "training.pt", on_step)
     with replacing(folder / WEIGHTS) as temporary:
         torch.save(network_state(net), temporary)
     accuracy = evaluate(net, context.test_batches(), device=config.device)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mpqdeploy.core.files import replacing
-from mpqdeploy.data import Loader
-from mpqdeploy.nn import build_float, scale_clip_
-from mpqdeploy.nn.training import evaluate, seed_everything, train
+from mpqdeploy.nn import build_float
+from mpqdeploy.nn.training import evaluate, seed_everything
 from mpqdeploy.run_folder import SCRATCH, Done
 from mpqdeploy.steps.context import Context, load_start
+from mpqdeploy.steps.together import Training
 from mpqdeploy.steps.training import following
 
 WEIGHTS = "float.pt"
@@ -38,21 +38,11 @@ def _work(context: Context, folder: Path) -> dict[str, float]:
     load_start(net, config.model)
     recipe = config.train.recipe()
     if recipe.epochs:
-        loader = Loader.training(
-            context.dataset, "fit", batch_size=recipe.batch_size, seed=config.seed
-        )
         reshape = config.model.checkpoint is None and config.search.reshape
-        with following(context.ui, "float training", recipe.epochs, len(loader)) as on_step:
-            train(
-                net,
-                loader,
-                recipe,
-                checkpoint=folder / SCRATCH / "training.pt",
-                on_step=on_step,
-                post_step=scale_clip_ if reshape else None,
-                seed=config.seed,
-                device=config.device,
-            )
+        job = Training(recipe=recipe, reshape=reshape)
+        steps = len(job.loader(context))
+        with following(context.ui, "float training", recipe.epochs, steps) as on_step:
+            job.lead(context, net, folder / SCRATCH / "training.pt", on_step)
     with replacing(folder / WEIGHTS) as temporary:
         torch.save(net.state_dict(), temporary)
     accuracy = evaluate(net, context.test_batches(), device=config.device)

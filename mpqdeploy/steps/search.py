@@ -23,8 +23,8 @@ from mpqdeploy.steps.anchors import Anchors
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.demand import Demand, ask
 from mpqdeploy.steps.draft import Reference, draft_round, time_draft
-from mpqdeploy.steps.engine import make_engine
 from mpqdeploy.steps.measure import reference_row
+from mpqdeploy.steps.together import Searching
 from mpqdeploy.targets.measure import at_clock_of
 from mpqdeploy.tracking import open_trackers
 
@@ -94,7 +94,6 @@ class _Loop:
         self._show = show
         self._ask = ask(context, table, found)
         self._reference = found.reference
-        self._engine = make_engine(context.config.search)
         self._folder = folder
         self._file = folder / SCRATCH / "rounds.json"
         done = read_json(self._file) if self._file.exists() else []
@@ -136,8 +135,11 @@ class _Loop:
             seed=self._context.config.seed,
             checkpoint=self._context.folder.path / "steps" / "float" / "float.pt",
             device=self._context.config.device,
+            world=self._context.world,
         )
-        result = self._engine.search(problem, self._folder / ENGINE, self._listener(problem))
+        result = Searching.lead(
+            self._context, problem, self._folder / ENGINE, self._listener(problem)
+        )
         if index == len(self._rounds):
             number = len(self._known) + index
             name = f"round {number - self._compared + 1}"

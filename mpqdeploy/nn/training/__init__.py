@@ -9,7 +9,7 @@ from mpqdeploy.nn.training.loop import Batches, Progress, TrainingError, train
 from mpqdeploy.nn.training.optimizer import make_optimizer, set_rate
 from mpqdeploy.nn.training.recipe import Recipe
 from mpqdeploy.nn.training.seed import random_state, restore_random_state, seed_everything
-from mpqdeploy.nn.training.world import ALONE, World, joined
+from mpqdeploy.nn.training.world import ALONE, World, is_leader, joined
 
 __all__ = [
     "ALONE",
@@ -22,6 +22,7 @@ __all__ = [
     "World",
     "evaluate",
     "evaluating",
+    "is_leader",
     "joined",
     "make_optimizer",
     "network_state",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -52,6 +52,15 @@ class Processes(World):
         # Waiting for the leader must not spin, or it would disturb what the leader measures: gloo
         # sleeps, NCCL keeps a core and a GPU busy.
         self._control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def tell(self, job: object) -> None:
+        self.shared(job)
+
+    def hear(self) -> Any:
+        try:
+            return self.shared(None)
+        except RuntimeError:
+            return None  # the leader ended with an error, which it reports itself
 
     def shared(self, value: T) -> T:
         box = [value if self.leads else None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -42,6 +42,13 @@ class World:
         """
         return value
 
+    def tell(self, job: object) -> None:
+        """The leader's next word to those who `hear`; None is its last. Nothing where alone."""
+
+    def hear(self) -> Any:
+        """What the leader tells next; None where there is no more, or no leader any more."""
+        return None
+
     def mean(self, value: Tensor) -> Tensor:
         """The mean over all processes, without a gradient."""
         return value.detach()
@@ -57,6 +64,11 @@ class World:
 
 
 ALONE = World()
+
+
+def is_leader() -> bool:
+    """Whether torchrun made this process the leader, or nobody started it; joins nothing."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
