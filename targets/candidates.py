@@ -72,7 +72,7 @@ def candidates(
     """
     workload = synthesize(geometry, precision)
     found: list[Candidate] = []
-    for kernel in _registry() if kernels is None else kernels:
+    for kernel in kernels_for(target) if kernels is None else kernels:
         if not kernel.matches(workload.step, workload.tensors, target.isa):
             continue
         step, tensors = workload.step, workload.tensors
@@ -129,8 +129,8 @@ def best(
     return (winner.kernel.name, winner.schedule) if winner else None
 
 
-def _registry() -> Sequence[Kernel]:
-    from mpqdeploy.targets.kernels import KERNELS
+def kernels_for(target: Target) -> Sequence[Kernel]:
+    """The registry's, imported where they are needed: kernels load TVM."""
+    from mpqdeploy.targets import kernels
 
-    registered: Sequence[Kernel] = KERNELS
-    return registered
+    return kernels.kernels_for(target.features)

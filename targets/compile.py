@@ -82,7 +82,7 @@ def compile_qonnx(
     `ModelError` for a file or a node that cannot be compiled, `TargetError` where no linker is
     found. Nothing is written unless all of it worked.
     """
-    from mpqdeploy.targets.kernels import KERNELS
+    from mpqdeploy.targets.kernels import kernels_for
 
     clock = _Clock()
     model = normalize(source, batch=batch)
@@ -92,7 +92,8 @@ def compile_qonnx(
     if before_select is not None:
         before_select(program)
         clock.lap("tune")
-    choices = select(program, target.isa, KERNELS, measured, threads=target.threads)
+    kernels = kernels_for(target.features)
+    choices = select(program, target.isa, kernels, measured, threads=target.threads)
     clock.lap("select")
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})
     clock.lap("lay out")

@@ -152,13 +152,14 @@ def capabilities(
     target: Target, precisions: Iterable[Precision] | None = None
 ) -> Mapping[Precision, tuple[str, ...]]:
     """Names of the kernels that compute a 3x3 convolution at each precision, preferred first."""
-    from mpqdeploy.targets.kernels import KERNELS
+    from mpqdeploy.targets.kernels import kernels_for
     from mpqdeploy.targets.synthesize import synthesize
 
     table: dict[Precision, tuple[str, ...]] = {}
     for precision in precisions or target.precisions:
         site = synthesize(REPRESENTATIVE, precision)
-        matching = [k for k in KERNELS if k.matches(site.step, site.tensors, target.isa)]
+        offered = kernels_for(target.features)
+        matching = [k for k in offered if k.matches(site.step, site.tensors, target.isa)]
         table[precision] = tuple(kernel.name for kernel in matching)
     return table
 

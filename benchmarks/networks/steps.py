@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpqdeploy.targets.devices import pinned
-from mpqdeploy.targets.kernels import KERNELS
+from mpqdeploy.targets.kernels import kernels_for
 from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
 from mpqdeploy.targets.passes.emit import Module, emit
@@ -61,7 +61,8 @@ def time_steps(
 ) -> tuple[StepTime, ...]:
     """Compile `source` kernel by kernel, run the chain `rounds` times, and time every call."""
     program = integerize(normalize(source))
-    choices = select(program, target.isa, KERNELS, measured, threads=target.threads)
+    kernels = kernels_for(target.features)
+    choices = select(program, target.isa, kernels, measured, threads=target.threads)
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})
     module = emit(program, choices, layouts, target.isa)
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:

@@ -6,6 +6,8 @@ line here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.kernels.depthwise import Depthwise
 from mpqdeploy.targets.kernels.direct import Direct
@@ -14,6 +16,7 @@ from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.kernels.float_conv import FloatConvolution
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.kernels.lookup import LOOKUP
+from mpqdeploy.targets.kernels.permute import PERMUTE
 from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
@@ -33,10 +36,18 @@ KERNELS: tuple[Kernel, ...] = (
     SoftmaxKernel(),
 )
 
+# Those that need more of a CPU than its level has, by the feature as LLVM spells it.
+SPECIAL: Mapping[str, tuple[Kernel, ...]] = {"avx512vbmi": (PERMUTE,)}
+
+
+def kernels_for(features: Iterable[str]) -> tuple[Kernel, ...]:
+    """The kernels of a target with these features beyond its level's; the common ones first."""
+    return (*KERNELS, *(kernel for feature in features for kernel in SPECIAL.get(feature, ())))
+
 
 def versions() -> list[list[str | int]]:
     """Names and versions of all kernels: what a stored latency depends on, their order does not."""
-    return sorted([kernel.name, kernel.version] for kernel in KERNELS)
+    return sorted([kernel.name, kernel.version] for kernel in kernels_for(SPECIAL))
 
 
-__all__ = ["KERNELS", "Kernel", "versions"]
+__all__ = ["KERNELS", "Kernel", "kernels_for", "versions"]

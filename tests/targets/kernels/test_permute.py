@@ -1,0 +1,147 @@
+"""The permute kernel: its loops, tables and indices by a stand-in for the permute, on every level.
+
+No machine that these tests run on needs VBMI; what is compiled for it is looked at as text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels import KERNELS, kernels_for
+from mpqdeploy.targets.kernels.base import Schedule
+from mpqdeploy.targets.kernels.permute import PERMUTE, Gather, PermuteKernel, Vpermb
+from mpqdeploy.targets.kernels.shares import SHARES
+from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.target import NAMED, Target, capabilities
+from tests.targets.kernels.convolutions import (
+    Case,
+    accumulators,
+    check,
+    convolution,
+    expected,
+    runs_here,
+)
+from tests.targets.kernels.strategies import convolutions
+
+
+class WithoutVbmi(Vpermb):
+    """All but the permute itself as it is on VBMI."""
+
+    name = "permute_vnni"
+
+    def look_up(self, tables: Any, indices: Any) -> Any:
+        return Gather(self.isa).look_up(tables, indices)
+
+
+STANDING_IN = [
+    pytest.param(PermuteKernel(micro), micro.isa, id=f"{micro.name}-{micro.isa}")
+    for micro in (WithoutVbmi(), *(Gather(isa) for isa in Isa))
+    if runs_here(micro.isa)
+]
+each_level = pytest.mark.parametrize(("kernel", "isa"), STANDING_IN)
+ZEN4 = Target(name="zen4", isa=Isa.VNNI, cpu="znver4", features=("avx512vbmi",))
+
+
+def fitting(case: Case, kernel: PermuteKernel, isa: Isa) -> bool:
+    return kernel.matches(case.step, case.tensors, isa)
+
+
+@each_level
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_geometry(kernel: PermuteKernel, isa: Isa, data: st.DataObject) -> None:
+    weights, acts = ("b", "s2", "u2", "n2", "u1"), ("b", "u1", "u2", "s3", "u4", "s5", "u6")
+    channels, outs = (5, 16, 33, 48, 100), (3, 16, 17, 40)
+    case = data.draw(convolutions(weights=weights, acts=acts, channels=channels, outs=outs))
+    if fitting(case, kernel, isa):
+        check(case, kernel, isa, extra=data.draw(st.integers(0, 1)))
+
+
+@each_level
+@pytest.mark.parametrize(
+    ("weights", "acts"),
+    [("b", "b"), ("b", "u1"), ("b", "u6"), ("u1", "u2"), ("s2", "s4"), ("n2", "u6")],
+)
+def test_largest_sums(kernel: PermuteKernel, isa: Isa, weights: str, acts: str) -> None:
+    """Codes at the ends of their grids; 100 channels are no multiple of 16."""
+    case = convolution(
+        image=(1, 5, 7, 100), out=33, weights=weights, acts=acts, extreme=True, zero=0
+    )
+    assert fitting(case, kernel, isa)
+    check(case, kernel, isa)
+
+
+@each_level
+def test_shares(kernel: PermuteKernel, isa: Isa) -> None:
+    case = convolution(image=(1, 5, 7, 20), out=40, weights="s2", acts="u4")
+    for schedule in kernel.schedules(case.step, case.tensors, isa):
+        found = accumulators(case, kernel, isa, {**schedule, SHARES: 3})
+        np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+def test_wider_codes_and_large_images_are_left_to_others() -> None:
+    def small(weights: str, acts: str) -> Case:
+        return convolution(image=(1, 9, 9, 64), out=64, weights=weights, acts=acts)
+
+    assert fitting(small("b", "u6"), PERMUTE, Isa.VNNI)
+    assert not fitting(small("s3", "u4"), PERMUTE, Isa.VNNI)
+    assert not fitting(small("b", "u7"), PERMUTE, Isa.VNNI)
+    assert not fitting(small("b", "u4"), PERMUTE, Isa.AVX2)
+    large = convolution(image=(1, 120, 120, 64), out=16, weights="b", acts="u4")
+    assert not fitting(large, PERMUTE, Isa.VNNI)
+
+
+def test_only_targets_with_vbmi_are_offered_it() -> None:
+    assert PERMUTE in kernels_for(ZEN4.features)
+    assert kernels_for(()) == KERNELS
+    assert all(PERMUTE not in kernels_for(target.features) for target in NAMED.values())
+    found = {str(precision): names for precision, names in capabilities(ZEN4).items()}
+    assert "permute" in found["1/1"]
+    assert "permute" not in found["4/4"]
+    assert ZEN4.required[-1] == "avx512vbmi"  # a CPU without it refuses the library
+
+
+@pytest.mark.parametrize(("weights", "acts"), [("b", "u4"), ("s2", "u4"), ("b", "u1")])
+def test_vbmi_code_is_two_instructions_a_lookup(weights: str, acts: str) -> None:
+    """Cross-compiled. In the innermost loop four lookups are added as bytes before one widening
+    addition, and nothing but the finished accumulators is stored."""
+    case = convolution(image=(1, 28, 28, 128), out=128, weights=weights, acts=acts)
+    for schedule in PERMUTE.schedules(case.step, case.tensors, Isa.VNNI):
+        block = max(blocks(assembly(case, schedule)), key=lambda block: block["vpdpbusd"])
+        assert block["vpdpbusd"] > 0
+        assert block["vpermb"] == 4 * block["vpdpbusd"]
+        assert block["vpaddb"] == 3 * block["vpdpbusd"]
+        tile = schedule["rows"] * schedule["columns"] * schedule["vectors"]
+        assert block["stack"] <= tile, (schedule, block)
+
+
+def assembly(case: Case, schedule: Schedule) -> str:
+    import tvm
+
+    wanted = PERMUTE.operand(case.step, case.tensors)
+    assert wanted is not None
+    layouts = {"x": (wanted,), "y": (Layout(kind="float"),)}
+    function = PERMUTE.emit(case.step, case.tensors, layouts, Isa.VNNI, schedule).func
+    module = tvm.compile(function.with_attr("global_symbol", "kernel"), target=ZEN4.tvm_target())
+    return str(module.mod.inspect_source("s"))
+
+
+def blocks(text: str) -> list[Counter[str]]:
+    """Instructions between labels that are jumped to; `stack` counts stores of vectors there."""
+    found: list[Counter[str]] = [Counter()]
+    for line in text.splitlines():
+        words = line.split()
+        if line.startswith(".LBB"):
+            found.append(Counter())
+        elif words:
+            found[-1][words[0]] += 1
+            if words[0].startswith("vmov") and line.rstrip().endswith(("(%rsp)", "(%rbp)")):
+                found[-1]["stack"] += 1
+    return found
