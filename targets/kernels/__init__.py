@@ -22,10 +22,10 @@ from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
 
 KERNELS: tuple[Kernel, ...] = (
+    CARRY_SAVE,
     *WINOGRAD_KERNELS,
     *DOT_KERNELS,
     LOOKUP,
-    CARRY_SAVE,
     POPCOUNT,
     Depthwise(),
     Direct(),

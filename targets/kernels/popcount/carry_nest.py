@@ -37,6 +37,11 @@ def pair_words(words: NDArray[Any]) -> NDArray[np.uint32]:
     return paired
 
 
+def words_of(geometry: Dense) -> int:
+    """Words of one plane that an output adds."""
+    return geometry.taps * -(-geometry.in_channels // WORD)
+
+
 def unpaired(weights: Any, vector: Any, tap: Any, word: Any, lanes: int) -> Any:
     """The word that `pair_words` has replaced, again; all positions may be expressions."""
     from tvm.script.ir_builder import tirx as T
@@ -62,8 +67,7 @@ class CarryNest:
         self._weights: Any = None
         self._pairs: Any = None
         self._spill: Any = None
-        most = geometry.taps * self._words * ((1 << planes) - 1)
-        self._levels = most.bit_length()
+        self._levels = (words_of(geometry) * ((1 << planes) - 1)).bit_length()
         self._registers: Any = None
         self._adder: Any = None
         self._sums: list[list[Any]] = []

@@ -12,7 +12,13 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.geometry import dense, dense_operand, operand_of_dense, stored_zero
 from mpqdeploy.targets.kernels.popcount.border import Border
-from mpqdeploy.targets.kernels.popcount.carry_nest import CarryNest, pair_words, unpaired
+from mpqdeploy.targets.kernels.popcount.carry_nest import (
+    UNROLLED,
+    CarryNest,
+    pair_words,
+    unpaired,
+    words_of,
+)
 from mpqdeploy.targets.kernels.popcount.words import (
     Terms,
     bits_buffer,
@@ -25,7 +31,7 @@ from mpqdeploy.targets.layout import WORD, Layout, Layouts, planes
 from mpqdeploy.targets.program import Step
 
 MAX_ACT_BITS = 2
-COLUMNS = (2, 1, 3)  # pixels at once: their counters and the shared weights fit the registers
+COLUMNS = (4, 3, 2, 1)  # pixels at once, whose counters and weights fit the registers
 
 
 class CarrySaveKernel:
@@ -45,8 +51,14 @@ class CarrySaveKernel:
         return conv.weight_grid.bipolar and narrow and bordered
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        width = dense(step, tensors).out_width
-        return [{"columns": columns} for columns in COLUMNS if columns <= width]
+        """Wide tiles share more loads; those first that are unrolled whole."""
+        geometry = dense(step, tensors)
+        _, _, grid = operand_of_dense(step, tensors)
+        words = words_of(geometry) * planes(grid)
+        fitting = [c for c in COLUMNS if c <= geometry.out_width]
+        whole = [c for c in fitting if c * words <= UNROLLED]
+        looped = [c for c in reversed(fitting) if c not in whole]
+        return [{"columns": columns} for columns in whole + looped]
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Layout(kind="bits", padding=dense(step, tensors).padding)
