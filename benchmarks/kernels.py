@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from mpqdeploy.core import Geometry, Precision, parse_precisions
-from mpqdeploy.targets.kernels import KERNELS
+from mpqdeploy.targets.kernels import kernels_for
 from mpqdeploy.targets.kernels.base import Kernel, Schedule
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
 from mpqdeploy.targets.synthesize import Workload, random_buffer, synthesize
@@ -80,7 +80,7 @@ def entries(
     found = []
     for precision in precisions:
         work = synthesize(geometry, precision)
-        for kernel in KERNELS:
+        for kernel in kernels_for(target.features):
             if not kernel.matches(work.step, work.tensors, target.isa):
                 continue
             for schedule in kernel.schedules(work.step, work.tensors, target.isa):
