@@ -37,12 +37,12 @@ class BpNas:
         check_reachable(problem.tables, problem.budgets, problem.candidates)
         place.claim({"engine": self.name, **problem.identity(), "settings": vars(self.settings)})
         barrier = Barrier(kind=self.settings.barrier, weight=self.settings.barrier_weight)
-        method = _InsideBarriers(term=barrier, spend=self.settings.spend)
+        method = InsideBarriers(term=barrier, spend=self.settings.spend)
         return search_supernet(problem, self.settings, method, place, on_event)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _InsideBarriers:
+class InsideBarriers:
     """Start inside every budget, pay the barrier, end inside: see `supernet.Method`."""
 
     term: Barrier

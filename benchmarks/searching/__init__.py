@@ -1,0 +1,1 @@
+"""What `bpnas.py` and `search_step.py` are made of."""
