@@ -11,6 +11,8 @@ import pytest
 from mpqdeploy.core import ModelError, TargetError
 from mpqdeploy.provenance import measurements
 from mpqdeploy.targets.compile import compile_qonnx
+from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
+from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.records import RecordStore
@@ -49,6 +51,19 @@ def test_every_layer_is_timed_once_and_then_chosen(tmp_path: Path, store: Record
     assert first.timed == first.candidates == second.candidates > len(layers)
     assert second.timed == 0
     assert seen[-1][:2] == (first.candidates, first.candidates)
+
+
+def test_threads_have_records_of_their_own(store: RecordStore) -> None:
+    """On two, shares are among the candidates; what one thread's library is made of stays."""
+    program = integerize(normalize(graphs.mlp(1)))
+    pair = replace(HOST, threads=2)
+    one, two = (tune(program, target, store) for target in (HOST, pair))
+    assert one.timed == one.candidates
+    assert two.timed == two.candidates > one.candidates
+    machine = short_hash(host_fingerprint())
+    alone, together = (store.entries(target.key, machine).values() for target in (HOST, pair))
+    assert {entry.schedule.get(SHARES, 1) for entry in alone} == {1}
+    assert {entry.schedule.get(SHARES, 1) for entry in together} == {1, 2}
 
 
 def test_nothing_to_measure_is_an_error(store: RecordStore) -> None:
