@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -44,6 +45,8 @@ class Processes(World):
                 hint="Give torchrun --nproc-per-node the number of GPUs, or set device=cpu.",
             )
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        # Said of every 1x1 kernel, whose strides mean the same in either layout.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         self._fabric = Fabric(
             accelerator=kind, devices=local, num_nodes=size // local, strategy="ddp"
         )

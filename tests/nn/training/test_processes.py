@@ -15,10 +15,14 @@ from tests.data.files import write_image_folder
 from tests.nn.training.together import KINDS, trained
 
 Results = dict[str, Any]
+TINY_IMAGENET = Path(__file__).parents[4] / "shared" / "data" / "tiny-imagenet-40"
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs where they are, else drawn ones."""
+    if TINY_IMAGENET.is_dir():
+        return TINY_IMAGENET
     return write_image_folder(tmp_path_factory.mktemp("images"), count=16)
 
 

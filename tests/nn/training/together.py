@@ -40,8 +40,10 @@ def trained(
     stop_after: int | None = None,
 ) -> Any:
     """The gradients of the first step, the losses of every epoch, and the state at the end."""
-    data = load_dataset(DataSpec(name="imagefolder", dir=images, size=16, workers=0))
-    spec = ModelSpec(name="resnet18", num_classes=3, image=data.image, options={"width": 8})
+    limit = {"train": 40, "search": 8}
+    data = load_dataset(DataSpec(name="imagefolder", dir=images, size=16, workers=0, limit=limit))
+    classes = len(data.classes)
+    spec = ModelSpec(name="resnet18", num_classes=classes, image=data.image, options={"width": 8})
     # What a follower starts from does not count: it gets the leader's weights.
     net = start(kind, spec, seed=world.rank)
     gradients: dict[str, torch.Tensor] = {}
