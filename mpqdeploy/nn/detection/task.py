@@ -26,7 +26,8 @@ class Detection:
     """Boxes in images. Targets: see `mpqdeploy.nn.detection.matching`; outputs: see `Decoding`.
 
     The loss is (sum of focal losses + sum of box losses of the positive anchors) / number of
-    positive anchors of the batch (Lin et al. 2017, section 4.1). `right` is the share of positive
+    positive anchors of the batch (Lin et al. 2017, section 4.1); where several processes share a
+    batch, each divides by its own part's number [o]. `right` is the share of positive
     anchors that see their class with more than 0.5. The score is COCO's mAP.
     """
 
