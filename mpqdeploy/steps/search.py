@@ -199,8 +199,10 @@ def progress_line(epoch: Epoch, budgets: Mapping[str, float]) -> str:
         for metric, value in epoch.expected.items()
         if metric in budgets
     )
+    turn = f", round {epoch.round + 1}" if epoch.round else ""
     return (
-        f"search epoch {epoch.epoch}/{epoch.epochs}: accuracy {100 * epoch.val_accuracy:.1f} %, "
+        f"search epoch {epoch.epoch}/{epoch.epochs}{turn}: "
+        f"accuracy {100 * epoch.val_accuracy:.1f} %, "
         f"{costs}, least max p {min(epoch.max_probability.values(), default=1.0):.2f}, "
         f"{epoch.seconds:.1f} s"
     )

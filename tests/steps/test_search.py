@@ -20,6 +20,7 @@ from mpqdeploy.core import (
     Protocol,
     parse_precisions,
 )
+from mpqdeploy.nn.training import ALONE
 from mpqdeploy.results import Round
 from mpqdeploy.search.engine import Epoch, OnEvent, Problem, Result
 from mpqdeploy.steps import search as loop
@@ -87,9 +88,8 @@ class Bench:
         self.shown: list[Epoch] = []
         self.engine = Widest()
         self.context: Any = SimpleNamespace(
-            config=SimpleNamespace(
-                refit=SimpleNamespace(rounds=rounds), search=None, seed=0, device="cpu"
-            ),
+            config=SimpleNamespace(refit=SimpleNamespace(rounds=rounds), seed=0, device="cpu"),
+            world=ALONE,
             counted={},
             candidates=CANDIDATES,
             spec=None,
@@ -97,8 +97,11 @@ class Bench:
             folder=SimpleNamespace(path=folder, log=lambda message: None),
             ui=Ui(quiet=True),
         )
-        monkeypatch.setattr(loop, "make_engine", lambda section: self.engine)
+        monkeypatch.setattr(loop, "Searching", SimpleNamespace(lead=self.lead))
         monkeypatch.setattr(loop, "time_draft", self.time)
+
+    def lead(self, context: object, problem: Problem, folder: Path, on_event: OnEvent) -> Result:
+        return self.engine.search(problem, folder, on_event)
 
     def time(
         self, context: object, label: str, policy: Policy, against: Reference
