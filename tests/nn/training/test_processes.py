@@ -14,6 +14,8 @@ from mpqdeploy.nn.training import ALONE
 from tests.data.files import write_image_folder
 from tests.nn.training.together import KINDS, trained
 
+pytestmark = pytest.mark.slow
+
 Results = dict[str, Any]
 TINY_IMAGENET = Path(__file__).parents[4] / "shared" / "data" / "tiny-imagenet-40"
 
