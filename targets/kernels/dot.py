@@ -44,7 +44,7 @@ FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than s
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 3
+    version = 4
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro

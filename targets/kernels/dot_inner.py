@@ -139,10 +139,9 @@ class DotInner:
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
 
     def ahead(self, position: Any, block: Any) -> None:
-        """Spreads the next tile's weights over the blocks of this one; packed ones are few."""
-        if code_bits(self._weights.grid) == 8:
-            steps = self._geometry.taps * self.groups
-            self._weights.prefetch(block * steps + position, steps * self._blocks)
+        """Spreads the next tile's weights over the blocks of this one."""
+        steps = self._geometry.taps * self.groups
+        self._weights.prefetch(block * steps + position, steps * self._blocks)
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         for part, word in enumerate(activations):

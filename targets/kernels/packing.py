@@ -187,10 +187,10 @@ class Weights:
         read, second_level, data = 0, 2, 1
         for buffer, array in zip(self._fields, self.constants, strict=True):
             tiles, length = array.shape
-            each = -(-length // (LINE * parts))
-            for line in range(each if tiles > 1 else 0):
-                at = T.min((part * each + line) * LINE, length - 1)
-                address = T.address_of(buffer[T.min(self._tile + 1, tiles - 1), at])
+            lines = -(-length // LINE)
+            for more in range(-(-lines // parts) if tiles > 1 else 0):
+                line = T.min(T.floordiv(part * lines, parts) + more, lines - 1)
+                address = T.address_of(buffer[T.min(self._tile + 1, tiles - 1), line * LINE])
                 call = T.call_llvm_intrin(
                     "void", "llvm.prefetch.p0", address, read, second_level, data
                 )

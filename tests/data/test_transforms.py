@@ -38,9 +38,7 @@ def test_evaluation_is_the_standard_one(size: tuple[int, int], side: int, resize
     theirs = np.asarray(standard_evaluation(picture, side, resize), dtype=int)
     assert ours.shape == (side, side, 3)
     difference = np.abs(ours - theirs)
-    assert (
-        difference.max() <= 1
-    )  # exact halves round either way
+    assert difference.max() <= 1  # exact halves round either way
     assert difference.mean() < 0.3
 
 

@@ -92,7 +92,9 @@ class CarrySaveKernel:
             scale = Terms.of(grid, conv.weight_grid).scale
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                border.prepare(lambda *place: unpaired(weights, *place[:3], lanes))
+                border.prepare(
+                    lambda vector, tap, word, _: unpaired(weights, vector, tap, word, lanes)
+                )
                 store = border.correcting(finishing(starts, scale, lanes, epilogue.store))
                 nest.emit(buffer, weights, geometry.origin(source.layout), store, share)
         return Emitted(
