@@ -95,11 +95,18 @@ def largest_stored(grid: Grid) -> int:
 
 def bytes_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
     """The tensor's bytes layout with at least this padding."""
+    return padded_buffer("bytes", tensor, layouts, padding)
+
+
+def padded_buffer(
+    kind: str, tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]
+) -> Buffer:
+    """The tensor's layout of this kind with at least this padding."""
     for layout in layouts[tensor]:
         enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
-        if layout.kind == "bytes" and enough:
+        if layout.kind == kind and enough:
             return Buffer(tensor=tensor, layout=layout)
-    raise ValueError(f"{tensor} has no bytes layout with padding {padding}")
+    raise ValueError(f"{tensor} has no {kind} layout with padding {padding}")
 
 
 def dense_operand(step: Step, tensors: Mapping[str, Tensor]) -> tuple[Conv, Tensor, Grid] | None:

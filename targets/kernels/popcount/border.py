@@ -11,9 +11,10 @@ from typing import Any
 
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import Store
-from mpqdeploy.targets.kernels.popcount.words import Finish, weight_factors
+from mpqdeploy.targets.kernels.popcount.words import weight_factors
 from mpqdeploy.targets.program import Grid, Tensor
 
+Finish = Callable[[Any, Any, Any, Any, Any, Any], None]  # (counts, n, y, x, channel, correction)
 ReadWords = Callable[[Any, Any, Any, int], Any]  # (vector, tap, word, plane) -> uint32 vector
 
 

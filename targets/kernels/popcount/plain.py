@@ -10,17 +10,10 @@ from collections.abc import Sequence
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.geometry import dense, dense_operand, operand_of_dense, stored_zero
+from mpqdeploy.targets.kernels.geometry import dense, padded_buffer
 from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
-from mpqdeploy.targets.kernels.popcount.border import Border
+from mpqdeploy.targets.kernels.popcount.counted import Counted, countable
 from mpqdeploy.targets.kernels.popcount.inner import PopcountInner
-from mpqdeploy.targets.kernels.popcount.words import (
-    Terms,
-    bits_buffer,
-    finishing,
-    pack_words,
-    start_constants,
-)
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
@@ -35,13 +28,8 @@ class PopcountKernel:
     version = 1
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
-        found = dense_operand(step, tensors)
-        if found is None:
-            return False
-        conv, tensor, grid = found
-        narrow = grid.bits <= 2 and conv.weight_grid.bits <= 2
-        # The border of a bipolar layout stands for -1 and is corrected; no other zero point is.
-        return narrow and (not grid.bipolar or stored_zero(tensor, grid) == 1)
+        found = countable(step, tensors)
+        return found is not None and found[0].weight_grid.bits <= 2
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         tiles = tiles_for(dense(step, tensors), isa.lanes, REGISTERS[isa])
@@ -58,16 +46,12 @@ class PopcountKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        conv, tensor, grid = operand_of_dense(step, tensors)
-        geometry, lanes = dense(step, tensors), isa.lanes
-        source = bits_buffer(conv.input, layouts, geometry.padding)
+        counted, lanes = Counted.of(step, tensors, isa.lanes), isa.lanes
+        geometry, words, start = counted.geometry, counted.words, counted.start
+        source = padded_buffer("bits", counted.conv.input, layouts, geometry.padding)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
-        terms = Terms.of(grid, conv.weight_grid)
-        words = pack_words(conv.weights, conv.weight_grid, lanes)
-        zero = 0 if grid.bipolar else stored_zero(tensor, grid)
-        start = start_constants(conv.weights, conv.weight_grid, grid, zero, lanes)
-        inner = PopcountInner(geometry, terms, tile.vectors, lanes)
-        border = Border(geometry, tensor, conv.weight_grid, words.shape)
+        inner = PopcountInner(geometry, counted.terms, tile.vectors, lanes)
+        border = counted.border()
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -82,7 +66,7 @@ class PopcountKernel:
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 border.prepare(inner.words)
-                store = border.correcting(finishing(starts, terms.scale, lanes, epilogue.store))
+                store = border.correcting(counted.finishing(starts, epilogue.store))
                 nest = RegisterNest(geometry, isa, tile, inner)
                 nest.emit(origin, store, share, epilogue.unit)
         return Emitted(

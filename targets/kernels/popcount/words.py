@@ -13,19 +13,15 @@ is in the constant that an accumulator starts from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.base import Buffer
-from mpqdeploy.targets.kernels.nest import Store, channel_vectors
-from mpqdeploy.targets.layout import WORD, Layouts, planes
+from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.layout import WORD, planes
 from mpqdeploy.targets.program import Grid
-
-Finish = Callable[[Any, Any, Any, Any, Any, Any], None]  # (counts, n, y, x, channel, correction)
 
 
 def weight_factors(grid: Grid) -> tuple[int, ...]:
@@ -89,23 +85,3 @@ def start_constants(
     result = np.zeros(channel_vectors(weights.shape[0], lanes) * lanes, np.int32)
     result[: weights.shape[0]] = start
     return result
-
-
-def finishing(starts: Any, scale: int, lanes: int, store: Store) -> Finish:
-    """Stores start + scale * counts + correction."""
-    from tvm.script.ir_builder import tirx as T
-
-    def finished(counts: Any, n: Any, y: Any, x: Any, channel: Any, correction: Any) -> None:
-        total = starts[T.ramp(channel, 1, lanes)] + counts * scale
-        store(total if correction is None else total + correction, n, y, x, channel)
-
-    return finished
-
-
-def bits_buffer(tensor: str, layouts: Layouts, padding: tuple[int, int, int, int]) -> Buffer:
-    """The tensor's bits layout with at least this padding."""
-    for layout in layouts[tensor]:
-        enough = all(a >= b for a, b in zip(layout.padding, padding, strict=True))
-        if layout.kind == "bits" and enough:
-            return Buffer(tensor=tensor, layout=layout)
-    raise ValueError(f"{tensor} has no bits layout with padding {padding}")
