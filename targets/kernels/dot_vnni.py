@@ -24,7 +24,12 @@ class Vnni:
     def multiply(self, acc: Any, word: Any, load: Load) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        activations = T.reinterpret("int8x64", T.broadcast(word, 16))
-        return T.call_llvm_pure_intrin(
-            "int32x16", "llvm.x86.avx512.vpdpbusd.512", acc, activations, load(0, 64)
-        )
+        return vpdpbusd(acc, T.broadcast(word, 16), load(0, 64))
+
+
+def vpdpbusd(acc: Any, unsigned: Any, signed: Any) -> Any:
+    """acc (int32 x 16) + dot products of 4 unsigned and 4 signed bytes: two vectors of any type."""
+    from tvm.script.ir_builder import tirx as T
+
+    given = (T.reinterpret("int8x64", vector) for vector in (unsigned, signed))  # as LLVM wants it
+    return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", acc, *given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
@@ -24,7 +25,7 @@ from mpqdeploy.targets.kernels.lookup_nest import LookupNest, LookupTile
 from mpqdeploy.targets.kernels.nest import divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
-from mpqdeploy.targets.program import Conv, Grid, Step
+from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
 MAX_ACT_BITS = 4
 MIN_CHANNELS = 5  # up to 4 are stored in 4 bytes, and one shuffle reads 16
@@ -76,13 +77,10 @@ class LookupKernel:
         conv, tensor, grid = operand_of_dense(step, tensors)
         geometry = dense(step, tensors)
         tile = LookupTile(schedule["vectors"], schedule["blocks"])
-        largest = largest_stored(grid, conv.weight_grid)
+        largest = largest_looked_up(grid, conv.weight_grid)
         nest = LookupNest(geometry, isa, tile, conv.weights, conv.weight_grid, largest)
         source = bytes_buffer(conv.input, layouts, geometry.padding)
-        start = start_values(conv.weights, stored_zero(tensor, grid), TABLE)
-        if conv.weight_grid.bipolar:
-            negative = (conv.weights < 0).reshape(geometry.out_channels, -1).sum(axis=1)
-            start[: geometry.out_channels] -= (largest * negative).astype(np.int32)
+        start = start_of_lookups(conv, tensor, grid, TABLE)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -104,7 +102,7 @@ class LookupKernel:
         )
 
 
-def largest_stored(grid: Grid, weights: Grid) -> int:
+def largest_looked_up(grid: Grid, weights: Grid) -> int:
     """Bound of a stored activation; a bipolar one is 0 or 2, and 1 in the border.
 
     Bipolar weights need a bound of the form 2^k - 1, so that m - s is an exclusive or.
@@ -114,10 +112,20 @@ def largest_stored(grid: Grid, weights: Grid) -> int:
     return (1 << grid.bits) - 1
 
 
+def start_of_lookups(conv: Conv, tensor: Tensor, grid: Grid, lanes: int) -> NDArray[np.int32]:
+    """What is added to the sums of lookups, per output channel, padded to whole vectors."""
+    start = start_values(conv.weights, stored_zero(tensor, grid), lanes)
+    if conv.weight_grid.bipolar:  # every weight of -1 has added m - s instead of -s
+        negative = (conv.weights < 0).reshape(len(conv.weights), -1).sum(axis=1)
+        largest = largest_looked_up(grid, conv.weight_grid)
+        start[: len(negative)] -= (largest * negative).astype(np.int32)
+    return start
+
+
 def _fits_16_bits(conv: Conv, grid: Grid) -> bool:
     """Whether no sum of a plane, times its factor, leaves the 16-bit accumulators."""
     inputs = int(np.prod(conv.weights.shape[1:]))
-    bound = inputs * largest_stored(grid, conv.weight_grid)
+    bound = inputs * largest_looked_up(grid, conv.weight_grid)
     if conv.weight_grid.bipolar or (conv.weight_grid.bits == 1 and not conv.weight_grid.signed):
         return bound <= 65535
     return bound * (1 << conv.weight_grid.bits) <= 32767

@@ -44,6 +44,19 @@ def plane_factors(grid: Grid) -> tuple[int, ...]:
     return tuple(factors)
 
 
+def weight_planes(
+    weights: NDArray[np.int32], grid: Grid, outputs: int, inputs: int
+) -> NDArray[np.int32]:
+    """`[O, KH, KW, I]` as bits `[planes, outputs, KH, KW, inputs]`: missing channels are ones for
+    bipolar weights, whose activations must read as 0 there, else zeros."""
+    out, height, width, present = weights.shape
+    fill = 1 if grid.bipolar else 0
+    padded = np.full((outputs, height, width, inputs), fill, np.int32)
+    padded[:out, :, :, :present] = weights
+    stored = (padded > 0).astype(np.int32) if grid.bipolar else padded
+    return np.stack([stored >> k & 1 for k in range(len(plane_factors(grid)))])
+
+
 def order_nibbles(weights: NDArray[np.int32], grid: Grid, blocks: int) -> NDArray[np.int32]:
     """`[O, KH, KW, I]` as nibbles `[tiles, codes]`, bit i of a nibble from input channel 4 g + i.
 
@@ -54,13 +67,8 @@ def order_nibbles(weights: NDArray[np.int32], grid: Grid, blocks: int) -> NDArra
     out, height, width, inputs = weights.shape
     tiles = -(-out // (TABLE * blocks))
     chunked = -(-inputs // 16) * 16
-    fill = 1 if grid.bipolar else 0
-    padded = np.full((tiles * blocks * TABLE, height, width, chunked), fill, np.int32)
-    padded[:out, :, :, :inputs] = weights
-    stored = (padded > 0).astype(np.int32) if grid.bipolar else padded
-    count = len(plane_factors(grid))
-    planes = np.stack([stored >> k & 1 for k in range(count)])
-    split = planes.reshape(count, tiles, blocks, 2, TABLE // 2, height, width, -1, GROUP)
+    planes = weight_planes(weights, grid, tiles * blocks * TABLE, chunked)
+    split = planes.reshape(len(planes), tiles, blocks, 2, TABLE // 2, height, width, -1, GROUP)
     nibbles: NDArray[np.int32] = (split << np.arange(GROUP)).sum(axis=-1, dtype=np.int32)
     # from plane, tile, block, half, channel, kh, kw, group
     #   to tile, kh, kw, group, block, plane, channel, half

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.lookup_nest import NIBBLES, plane_factors
+from mpqdeploy.targets.kernels.lookup_nest import NIBBLES, plane_factors, weight_planes
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.permute.micro import (
@@ -44,14 +44,8 @@ def order_indices(
     """
     out, height, width, inputs = weights.shape
     tiles = channel_vectors(out, lanes) // vectors
-    fill = 1 if grid.bipolar else 0
-    shape = (tiles * vectors * lanes, height, width, -(-inputs // CHUNK) * CHUNK)
-    padded = np.full(shape, fill, np.int32)
-    padded[:out, :, :, :inputs] = weights
-    stored = (padded > 0).astype(np.int32) if grid.bipolar else padded
-    count = len(plane_factors(grid))
-    planes = np.stack([stored >> k & 1 for k in range(count)])
-    split = planes.reshape(count, tiles, vectors, lanes, height, width, -1, GROUPS, GROUP)
+    planes = weight_planes(weights, grid, tiles * vectors * lanes, -(-inputs // CHUNK) * CHUNK)
+    split = planes.reshape(len(planes), tiles, vectors, lanes, height, width, -1, GROUPS, GROUP)
     nibbles: NDArray[np.int32] = (split << np.arange(GROUP)).sum(axis=-1, dtype=np.int32)
     # from plane, tile, vector, lane, kh, kw, chunk, group
     #   to tile, kh, kw, chunk, vector, plane, lane, group

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.dot_inner import start_values
 from mpqdeploy.targets.kernels.geometry import (
     INT32_MAX,
     bytes_buffer,
     dense,
     dense_operand,
     operand_of_dense,
-    stored_zero,
 )
-from mpqdeploy.targets.kernels.lookup import MIN_CHANNELS, largest_stored
+from mpqdeploy.targets.kernels.lookup import (
+    MIN_CHANNELS,
+    largest_looked_up,
+    start_of_lookups,
+)
 from mpqdeploy.targets.kernels.lookup_nest import plane_factors
 from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
 from mpqdeploy.targets.kernels.permute.inner import PermuteInner, chunks_at_once
@@ -49,7 +48,7 @@ class PermuteKernel:
         conv, tensor, grid = found
         narrow = conv.weight_grid.bits <= MAX_WEIGHT_BITS and grid.bits <= MAX_ACT_BITS
         channels = conv.weights.shape[3]
-        products = conv.weights[0].size * largest_stored(grid, conv.weight_grid)
+        products = conv.weights[0].size * largest_looked_up(grid, conv.weight_grid)
         # Two planes add up to 3 times the products.
         return (
             narrow
@@ -61,7 +60,7 @@ class PermuteKernel:
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         conv, _, grid = operand_of_dense(step, tensors)
         geometry, planes = dense(step, tensors), len(plane_factors(conv.weight_grid))
-        chunks = chunks_at_once(geometry.in_channels, largest_stored(grid, conv.weight_grid))
+        chunks = chunks_at_once(geometry.in_channels, largest_looked_up(grid, conv.weight_grid))
         found: list[Schedule] = []
         for wide in VECTORS:
             left = self.micro.registers - planes * (1 + chunks * wide)
@@ -82,12 +81,12 @@ class PermuteKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        conv, _, grid = operand_of_dense(step, tensors)
+        conv, tensor, grid = operand_of_dense(step, tensors)
         geometry = dense(step, tensors)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, geometry.padding)
-        start = self._start(step, tensors)
-        largest = largest_stored(grid, conv.weight_grid)
+        start = start_of_lookups(conv, tensor, grid, isa.lanes)
+        largest = largest_looked_up(grid, conv.weight_grid)
         inner = PermuteInner(
             geometry, self.micro, tile.vectors, conv.weights, conv.weight_grid, largest
         )
@@ -112,16 +111,6 @@ class PermuteKernel:
             constants=(*inner.weights.constants, start, *epilogue.constants),
             writes=epilogue.writes,
         )
-
-    def _start(self, step: Step, tensors: Tensors) -> NDArray[np.int32]:
-        """What is added to the sums of lookups, per output channel."""
-        conv, tensor, grid = operand_of_dense(step, tensors)
-        start = start_values(conv.weights, stored_zero(tensor, grid), self.micro.isa.lanes)
-        if conv.weight_grid.bipolar:  # every weight of -1 has added m - s instead of -s
-            negative = (conv.weights < 0).reshape(len(conv.weights), -1).sum(axis=1)
-            largest = largest_stored(grid, conv.weight_grid)
-            start[: len(negative)] -= (largest * negative).astype(np.int32)
-        return start
 
 
 def _table_bytes(tensor: Tensor, conv: Conv) -> int:

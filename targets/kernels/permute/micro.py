@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.dot_vnni import vpdpbusd
 
 GROUP = 4  # input channels of one table
 SETS = 1 << GROUP  # entries of one table
@@ -67,13 +68,7 @@ class Vpermb:
     def add(self, acc: Any, found: Any, factor: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        return T.call_llvm_pure_intrin(
-            "int32x16",
-            "llvm.x86.avx512.vpdpbusd.512",
-            acc,
-            T.reinterpret("int8x64", found),
-            T.broadcast(T.int8(factor), TABLES),
-        )
+        return vpdpbusd(acc, found, T.broadcast(T.int8(factor), TABLES))
 
 
 class Gather:

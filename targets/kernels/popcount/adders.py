@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.dot_vnni import vpdpbusd
 
 _MOST_WORTH = 128  # that one unsigned byte of vpdpbusd can hold
 
@@ -128,13 +129,7 @@ class TernaryAdder(PlainAdder):
             counts = T.popcount(T.reinterpret("uint8x64", self._registers.read(digit)))
             worth = T.broadcast(T.uint8(min(1 << level, _MOST_WORTH)), 64)
             for _ in range(max((1 << level) // _MOST_WORTH, 1)):
-                total = T.call_llvm_pure_intrin(
-                    "int32x16",
-                    "llvm.x86.avx512.vpdpbusd.512",
-                    total,
-                    T.reinterpret("int8x64", worth),
-                    T.reinterpret("int8x64", counts),
-                )
+                total = vpdpbusd(total, worth, counts)
         return total
 
     def _logic(self, a: Any, b: Any, c: Any, table: int) -> Any:
