@@ -27,6 +27,7 @@ from mpqdeploy.search.prob1 import prob1
 from mpqdeploy.search.settings import BpNasSettings
 
 SETTLE_STEPS = 2000
+_GROWTH = 2**0.01
 
 
 class DivergedError(TrainingError):
@@ -128,20 +129,27 @@ class Bilevel:
         }
 
     def settle(self, weight: float) -> int:
-        """Steps on cost terms and Prob-1 alone until every site is one-hot; how many it took.
+        """Logit steps without images until the argmax network is inside and every site one-hot.
 
-        The end of the ramp, lambda -> infinity, where the cross-entropy no longer counts: no image
-        is needed, so a step costs microseconds [o]. lambda doubles every 100 steps, because a
-        fixed one can come to rest against a barrier with a site undecided; what then lies over the
-        budget is for the repair. Stops at `SETTLE_STEPS` in any case.
+        The end of the ramp, lambda -> infinity, where the cross-entropy no longer counts: a step
+        costs microseconds [o]. A fixed ratio of lambda to the barrier can come to rest with a site
+        undecided at the budget, or decided beyond it, so the weaker of the two grows, doubling
+        every 100 steps: the barrier while the argmax network is outside, lambda otherwise. The two
+        do not undo each other: once the argmax network is inside, Prob-1 holds it there.
+        Returns how many steps it took; stops at `SETTLE_STEPS` in any case.
         """
+        strength = 1.0
         for step in range(SETTLE_STEPS):
-            if self.least_decided() > self._settings.one_hot:
+            outside = not self.costs.inside(self.chosen())
+            if not outside and self.least_decided() > self._settings.one_hot:
                 return step
-            weight *= 2**0.01
+            if outside:
+                strength *= _GROWTH
+            else:
+                weight *= _GROWTH
             cost, one_hot = self._penalties()
             self.theta_optimizer.zero_grad(set_to_none=True)
-            total = cost + weight * one_hot
+            total = strength * cost + weight * one_hot
             total.backward()  # type: ignore[no-untyped-call]
             self.theta_optimizer.step()
         return SETTLE_STEPS

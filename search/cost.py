@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mpqdeploy.core import Budget, CostTable, Precision
+from mpqdeploy.core import Budget, CostTable, Policy, Precision
 from mpqdeploy.search.barrier import normalise
 
 Candidates = Mapping[str, Sequence[Precision]]
@@ -52,6 +52,7 @@ class ExpectedCosts:
         def tensor(rows: object) -> Tensor:
             return torch.tensor(rows, dtype=torch.float64)
 
+        self._demands = [(tables[budget.metric], budget) for budget in budgets]
         self.metrics = tuple(budget.metric for budget in budgets)
         self.sites = tuple(candidates)
         self._device, self._dtype = device, dtype
@@ -81,6 +82,10 @@ class ExpectedCosts:
         """Normalised E[C] of every metric, `[K]`, differentiable in `probabilities[site]: [J]`."""
         flat = torch.cat([probabilities[site] for site in self.sites])
         return self._shift + self._matrix @ flat
+
+    def inside(self, policy: Policy) -> bool:
+        """Whether every budget holds for `policy`, as the tables have it."""
+        return all(budget.holds(table.of(policy)) for table, budget in self._demands)
 
     def in_units(self, normalised: Tensor) -> dict[str, float]:
         """Normalised costs `[K]` back in each table's unit."""

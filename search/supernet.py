@@ -250,8 +250,10 @@ class SupernetSearch:
         bilevel = self._bilevel
         steps = bilevel.settle(self._settings.prob1_weight)
         decided = bilevel.least_decided()
-        if steps == SETTLE_STEPS:
+        if steps == SETTLE_STEPS and decided <= self._settings.one_hot:
             self._tell(Note(message=f"not one-hot: least greatest probability {decided:.4f}."))
+        elif steps == SETTLE_STEPS:
+            self._tell(Note(message="one-hot, but over a budget: left to the repair."))
         elif steps:
             self._tell(Note(message=f"the ramp's end took {steps} more logit steps."))
         best = self._best()

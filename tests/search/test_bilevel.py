@@ -85,6 +85,26 @@ def test_settling_makes_every_site_one_hot(mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("room", [0.05, 0.3, 0.7, 0.95])
+@pytest.mark.parametrize("sharpness", [0.3, 8.0])
+def test_settling_ends_inside_even_from_one_hot_outside(
+    mode: Mode, room: float, sharpness: float
+) -> None:
+    """Three budgets of four lie below where these logits point."""
+    bilevel = make(mode, tiny_problem(bops=room))
+    with torch.no_grad():
+        for number, layer in enumerate(bilevel.layers.values()):
+            for logits in layer.logits:
+                ramp = torch.linspace(1.0, 0.0, len(logits))
+                logits.copy_(sharpness * (ramp + 0.1 * torch.cos(ramp + number)))
+    outside = not bilevel.costs.inside(bilevel.chosen())
+    assert outside or room == 0.95
+    assert (bilevel.settle(1.0) > 0) or not outside
+    assert bilevel.costs.inside(bilevel.chosen())
+    assert bilevel.least_decided() > 0.99
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_adopt_and_reopen_keep_the_argmax(mode: Mode) -> None:
     bilevel = make(mode)
     with torch.no_grad():
