@@ -2,12 +2,13 @@
 
     python benchmarks/bpnas.py --claim hits
     python benchmarks/bpnas.py --claim ablation --seeds 3
-    python benchmarks/bpnas.py --network resnet20 --data DIR --checkpoint FILE
+    python benchmarks/bpnas.py --claim front --network resnet20 --data DIR --checkpoint FILE
 
 hits: budgets spread over the reachable range of measured latency, BOPs and bytes; how often the
 argmax network of one BP-NAS search is inside before any repair, and how many searches the penalty
 lambda E[C], which the barrier replaces, takes for the same budgets. ablation: barrier, Prob-1 and
-reshaping on and off.
+reshaping on and off. front: accuracy against measured latency of networks searched under BOPs,
+under the latencies that those turned out to have, by an integer program, and of uniform ones.
 
 Every search and every record lies in --work: the same command continues, and adds what is missing.
 Needs the extra `search`.
@@ -21,17 +22,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from searching import ablation, hits
-from searching.setting import Setting, digits, resnet20
+from searching import ablation, fronts, hits
+from searching.drafts import Drafts
+from searching.setting import Setting, digits, kernel_store, resnet20
 
 from mpqdeploy.core import ConfigError, UserError
 from mpqdeploy.core.files import write_json
-from mpqdeploy.nn.training import pick_device
+from mpqdeploy.nn.training import Recipe, pick_device
 from mpqdeploy.search import BpNasSettings
 from mpqdeploy.targets.fingerprint import host_fingerprint
+from mpqdeploy.targets.target import load_target
 from mpqdeploy.ui import Ui
 
-CLAIMS = ("hits", "ablation")
+CLAIMS = ("hits", "ablation", "front")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,6 +47,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="float weights, of resnet20")
     parser.add_argument("--budgets", type=int, default=10, help="per metric")
     parser.add_argument("--seeds", type=int, default=3, help="of the ablation")
+    parser.add_argument(
+        "--rooms", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4],
+        help="of the front: BOPs budgets as shares of the reachable range",
+    )  # fmt: skip
+    parser.add_argument("--tune-epochs", type=int, default=1, help="of the front's networks")
+    parser.add_argument("--tune-lr", type=float, default=0.02)
     parser.add_argument("--mode", choices=("joint", "factorized"), default="joint")
     parser.add_argument("--epochs", type=int, default=10, help="of every search")
     parser.add_argument("--steps", type=int, default=None, help="per epoch, instead of one pass")
@@ -91,7 +100,23 @@ def run(options: argparse.Namespace, ui: Ui) -> dict[str, Any]:
         records = ablation.ablation(setting, settings, work / "ablation", options.seeds, ui)
         ui.table("Parts left out", ablation.COLUMNS, ablation.summary(records))
         document["ablation"] = records
+    if "front" in options.claim:
+        records = _front(setting, settings, options, work / "front", ui)
+        ui.table("Accuracy and measured latency", fronts.COLUMNS, fronts.summary(records))
+        for line in fronts.verdicts(records):
+            ui.say(line)
+        document["front"] = records
     return document
+
+
+def _front(
+    setting: Setting, settings: BpNasSettings, options: argparse.Namespace, folder: Path, ui: Ui
+) -> list[fronts.Record]:
+    target = load_target("host")
+    drafts = Drafts(setting, target, kernel_store(options.work), folder / "drafts")
+    recipe = Recipe(epochs=options.tune_epochs, lr=options.tune_lr, weight_decay=1e-4)
+    front = fronts.Fronts(drafts, settings, recipe, folder, ui)
+    return front.records(options.rooms, target.precisions)
 
 
 def _setting(options: argparse.Namespace, ui: Ui) -> Setting:

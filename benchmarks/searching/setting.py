@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,9 @@ from mpqdeploy.ui import Ui
 
 METRICS: tuple[Metric, ...] = ("latency", "bops", "bytes")
 
+# What the usual ResNet-20 checkpoints were trained with.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -37,6 +40,10 @@ class Setting:
         """At a share of the reachable range: 0 the cheapest network, 1 the dearest."""
         least, greatest = self.tables[metric].bounds(self.candidates)
         return Budget(metric=metric, limit=least + room * (greatest - least))
+
+    def corrected(self, latency: CostTable) -> Setting:
+        """With another latency table."""
+        return replace(self, tables={**self.tables, "latency": latency})
 
     def problem(self, *budgets: Budget, seed: int = 0) -> Problem:
         return Problem(
@@ -66,7 +73,7 @@ def digits(work: Path, ui: Ui, *, width: int = 32, epochs: int = 8) -> Setting:
 
 def resnet20(work: Path, ui: Ui, *, data: Path, checkpoint: Path) -> Setting:
     """ResNet-20 on CIFAR-10, from a trained float checkpoint."""
-    dataset = load_dataset(DataSpec(name="cifar10", dir=data))
+    dataset = load_dataset(DataSpec(name="cifar10", dir=data, mean=MEAN, std=STD))
     spec = ModelSpec(name="resnet20", num_classes=10, image=dataset.image)
     return _setting(spec, dataset, checkpoint, work, ui)
 
@@ -83,9 +90,8 @@ def _train(spec: ModelSpec, dataset: Dataset, checkpoint: Path, epochs: int) -> 
 
 
 def _setting(spec: ModelSpec, dataset: Dataset, checkpoint: Path, work: Path, ui: Ui) -> Setting:
-    target, found = load_target("host"), sites(spec)
+    target, found, store = load_target("host"), sites(spec), kernel_store(work)
     precisions = target.precisions
-    store = RecordStore(f"sqlite:///{(work / 'latency.sqlite').absolute()}")
     with ui.task("profiling kernels", 1) as task:
         latency = profile(found, precisions, target, store, progress=task.track)
     tables = {
@@ -100,3 +106,8 @@ def _setting(spec: ModelSpec, dataset: Dataset, checkpoint: Path, work: Path, ui
         tables=tables,
         checkpoint=checkpoint,
     )
+
+
+def kernel_store(work: Path) -> RecordStore:
+    """Where the latencies of kernels are kept."""
+    return RecordStore(f"sqlite:///{(work / 'latency.sqlite').absolute()}")

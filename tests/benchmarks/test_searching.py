@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import search_step
 import torch
-from searching import ablation, hits, stepping
-from searching.setting import METRICS, Setting
+from searching import ablation, fronts, hits, stepping
+from searching.drafts import Drafts
+from searching.setting import METRICS, Setting, kernel_store
 
 from mpqdeploy.core import parse_precisions
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.nn import ModelSpec, build_float
+from mpqdeploy.nn.training import Recipe
 from mpqdeploy.search import BpNasSettings, Result
+from mpqdeploy.targets.target import load_target
 from mpqdeploy.ui import Ui
 from tests.search.problems import tiny_problem
 from tests.tracking.epochs import epoch
@@ -98,6 +101,31 @@ def test_every_combination_is_searched_for_every_seed(tmp_path: Path) -> None:
     rows = ablation.summary(records)
     assert rows[0][:3] == ["on", "on", "on"]
     assert all(len(row) == len(ablation.COLUMNS) for row in rows)
+
+
+@pytest.mark.slow
+def test_a_front_compares_at_equal_measured_latency(tmp_path: Path) -> None:
+    given = setting(tmp_path)
+    target = load_target("host")
+    drafts = Drafts(given, target, kernel_store(tmp_path), tmp_path / "drafts")
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.02)
+    front = fronts.Fronts(drafts, SHORT, recipe, tmp_path / "front", QUIET)
+    records = front.records([0.5], target.precisions[:2])
+    assert [r["method"] for r in records] == ["uniform", "uniform", "bops", "latency", "program"]
+    assert records[2]["bops"] <= records[2]["limit"]
+    kept = read_json(tmp_path / "front" / "bops-0.500.json")
+    assert records[3]["limit"] == records[4]["limit"] == kept["latency_us"]
+    assert records[3]["inside"] or records[3]["rounds"] == fronts.ROUNDS
+    assert all(0 < r["test_accuracy"] <= 1 and r["of_wide"][0] > 0 for r in records)
+    assert records[0]["of_wide"][0] == 1.0  # 8/8 is the clock itself
+    rows = fronts.summary(records)
+    assert all(len(row) == len(fronts.COLUMNS) for row in rows)
+    (verdict,) = fronts.verdicts(records)
+    assert "points" in verdict
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "front").glob("*.json")}
+    again = front.records([0.5], target.precisions[:2])
+    assert [r["policy"] for r in again] == [r["policy"] for r in records]
+    assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "front").glob("*.json")}
 
 
 def steps() -> dict[str, Any]:

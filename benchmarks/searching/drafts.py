@@ -1,0 +1,104 @@
+"""Policies as compiled networks: what the device says of them, before and after training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from mpqdeploy.core import LatencyRecord, Policy, Precision, Protocol
+from mpqdeploy.core.files import read_json, write_json
+from mpqdeploy.export.qonnx import export_qonnx
+from mpqdeploy.nn import build_quantized, calibrate
+from mpqdeploy.nn.training import seed_everything
+from mpqdeploy.provenance import measurements
+from mpqdeploy.targets.compile import compile_qonnx
+from mpqdeploy.targets.fingerprint import host_fingerprint
+from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.measure import Timer, at_clock_of, call_timer, measure_together
+from mpqdeploy.targets.records import RecordStore
+from mpqdeploy.targets.target import Target
+from searching.setting import Setting
+
+WIDEST = Precision(weight_bits=8, act_bits=8)
+PROTOCOL = Protocol(warmup=10, samples=60, inner=10)
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """The networks of `setting` on `target`, each compiled once, by the kernels of `store`.
+
+    A network's latency does not depend on its weights, so random ones do. Libraries and what was
+    measured lie in `folder`; every latency is read at the clock of the uniform 8/8 network, timed
+    in turn with it.
+    """
+
+    setting: Setting
+    target: Target
+    store: RecordStore
+    folder: Path
+
+    @cached_property
+    def wide(self) -> Policy:
+        """The uniform 8/8 network: every draft's clock."""
+        return self.uniform(WIDEST)
+
+    def uniform(self, precision: Precision) -> Policy:
+        """One precision at every site that has a choice."""
+        chosen = {
+            site: choices[0] if len(choices) == 1 else precision
+            for site, choices in self.setting.candidates.items()
+        }
+        return Policy(precisions=chosen)
+
+    def timed(self, policy: Policy) -> LatencyRecord:
+        """Its latency, measured once."""
+        file = self._file(policy, "json")
+        if not file.exists():
+            write_json(file, self._measured(policy).to_json())
+        return LatencyRecord.from_json(read_json(file))
+
+    def together(self, policies: Mapping[str, Policy]) -> dict[str, LatencyRecord]:
+        """All of them in turn, at the machine's clock of this moment."""
+        timers = {name: self._timer(policy) for name, policy in policies.items()}
+        return measure_together(timers, PROTOCOL, host_fingerprint())
+
+    def _measured(self, policy: Policy) -> LatencyRecord:
+        if policy == self.wide:
+            return self.together({"8/8": policy})["8/8"]
+        reference = self.timed(self.wide)
+        records = self.together({"draft": policy, "8/8": self.wide})
+        return at_clock_of(records["draft"], records["8/8"], reference)
+
+    def _timer(self, policy: Policy) -> Timer:
+        library = Library(self._library(policy))
+        return call_timer(library.bound(library.random_inputs()))
+
+    def _library(self, policy: Policy) -> Path:
+        file = self._file(policy, "so")
+        if file.exists():
+            return file
+        self.folder.mkdir(parents=True, exist_ok=True)
+        seed_everything(0)
+        net = build_quantized(self.setting.spec, policy)
+        calibrate(net, [torch.rand(16, *self.setting.spec.image)])
+        with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
+            source = Path(folder) / "model.qonnx.onnx"
+            export_qonnx(net, self.setting.spec.image, source)
+            compile_qonnx(source, self.target, file, measured=measurements(self.target, self.store))
+        return file
+
+    def _file(self, policy: Policy, suffix: str) -> Path:
+        return self.folder / f"{digest(policy)}.{suffix}"
+
+
+def digest(policy: Policy) -> str:
+    """A short name for a policy."""
+    text = json.dumps(policy.to_json(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
