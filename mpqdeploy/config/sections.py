@@ -49,7 +49,16 @@ class ModelSection(Section):
     """Which network. `pins` fixes sites (`conv1: 8/8`); `options` are the model's own; `backbone`
     are a classifier's weights for a detector to start from."""
 
-    name: Literal["digits_cnn", "mobilenetv2", "resnet18", "resnet20", "resnet50", "retinanet"]
+    name: Literal[
+        "digits_cnn",
+        "mobile_cifar",
+        "mobile_digits",
+        "mobilenetv2",
+        "resnet18",
+        "resnet20",
+        "resnet50",
+        "retinanet",
+    ]
     checkpoint: Path | None = None
     backbone: Path | None = None
     pins: dict[str, PrecisionText] = {}
