@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mpqdeploy.core import Policy
 from mpqdeploy.search.barrier import Barrier
+from mpqdeploy.search.cost import CostTerm
 from mpqdeploy.search.decide import Decision, decide
 from mpqdeploy.search.engine import Note, OnEvent, Problem, Result, ignore
 from mpqdeploy.search.folder import SearchFolder
@@ -45,7 +46,7 @@ class BpNas:
 class InsideBarriers:
     """Start inside every budget, pay the barrier, end inside: see `supernet.Method`."""
 
-    term: Barrier
+    term: CostTerm
     spend: bool
 
     def start(self, problem: Problem, on_event: OnEvent) -> Logits:

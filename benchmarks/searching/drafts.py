@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +22,8 @@ from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.measure import Timer, at_clock_of, call_timer, measure_together
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.target import Target
-from searching.setting import Setting
+from searching.digests import digest
+from searching.setting import Setting, uniform
 
 WIDEST = Precision(weight_bits=8, act_bits=8)
 PROTOCOL = Protocol(warmup=10, samples=60, inner=10)
@@ -47,15 +46,7 @@ class Drafts:
     @cached_property
     def wide(self) -> Policy:
         """The uniform 8/8 network: every draft's clock."""
-        return self.uniform(WIDEST)
-
-    def uniform(self, precision: Precision) -> Policy:
-        """One precision at every site that has a choice."""
-        chosen = {
-            site: choices[0] if len(choices) == 1 else precision
-            for site, choices in self.setting.candidates.items()
-        }
-        return Policy(precisions=chosen)
+        return uniform(self.setting.candidates, WIDEST)
 
     def timed(self, policy: Policy) -> LatencyRecord:
         """Its latency, measured once."""
@@ -95,10 +86,4 @@ class Drafts:
         return file
 
     def _file(self, policy: Policy, suffix: str) -> Path:
-        return self.folder / f"{digest(policy)}.{suffix}"
-
-
-def digest(policy: Policy) -> str:
-    """A short name for a policy."""
-    text = json.dumps(policy.to_json(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.folder / f"{digest(policy.to_json())}.{suffix}"

@@ -21,7 +21,9 @@ from mpqdeploy.search.engine import SearchEngine
 from mpqdeploy.search.program import cheapest
 from mpqdeploy.search.refit import Refit, Round, refit
 from mpqdeploy.ui import Ui
-from searching.drafts import Drafts, digest
+from searching.digests import digest
+from searching.drafts import Drafts
+from searching.setting import uniform
 from searching.tuning import tuned_accuracy
 
 COLUMNS = (
@@ -64,7 +66,7 @@ class Fronts:
         return self._timed(found)
 
     def _uniform(self, precision: Precision) -> Record:
-        policy = self._drafts.uniform(precision)
+        policy = uniform(self._setting.candidates, precision)
         return self._kept(f"{UNIFORM}-{precision}", UNIFORM, lambda: (policy, {}))
 
     def _under_bops(self, room: float) -> Record:
@@ -116,7 +118,7 @@ class Fronts:
 
     def _kept(self, name: str, method: str, work: Callable[[], tuple[Policy, Record]]) -> Record:
         """What `work` found, with its costs and its draft's latency; made once."""
-        file = self._folder / f"{name}.json"
+        file = self._folder / f"{name.replace('/', '-')}.json"
         if not file.exists():
             started = time.perf_counter()
             policy, facts = work()
@@ -146,11 +148,11 @@ class Fronts:
     def _timed(self, records: list[Record]) -> list[Record]:
         """With the latencies of one measurement, every distinct network once, in turn."""
         policies = [Policy.from_json(record["policy"]) for record in records]
-        distinct = {digest(policy): policy for policy in (self._drafts.wide, *policies)}
-        taken = self._drafts.together(distinct)
-        wide = taken[digest(self._drafts.wide)]
+        every = (self._drafts.wide, *policies)
+        taken = self._drafts.together({digest(p.to_json()): p for p in every})
+        wide = taken[digest(self._drafts.wide.to_json())]
         for record, policy in zip(records, policies, strict=True):
-            found = taken[digest(policy)]
+            found = taken[digest(policy.to_json())]
             record["latency_us"] = found.median_us
             record["latency_interval_us"] = found.interval_us
             record["of_wide"] = ratio(found, wide)

@@ -43,7 +43,9 @@ def hits(
 
 def summary(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A row per metric, and one for all."""
-    groups = {metric: [r for r in records if r["metric"] == metric] for metric in METRICS}
+    groups: dict[str, list[Mapping[str, Any]]] = {
+        metric: [r for r in records if r["metric"] == metric] for metric in METRICS
+    }
     return [_row(name, group) for name, group in {**groups, "all": list(records)}.items() if group]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from mpqdeploy.core import Budget, CostTable, Metric, Precision, bops_table, bytes_table
+from mpqdeploy.core import Budget, CostTable, Metric, Policy, Precision, bops_table, bytes_table
 from mpqdeploy.core.files import replacing
 from mpqdeploy.data import Dataset, DataSpec, Loader, load_dataset
 from mpqdeploy.nn import ModelSpec, build_float, scale_clip_, sites
@@ -56,6 +56,11 @@ class Setting:
             checkpoint=self.checkpoint,
             device=self.device,
         )
+
+
+def uniform(candidates: Mapping[str, Sequence[Precision]], precision: Precision) -> Policy:
+    """One precision at every site that has a choice."""
+    return Policy(precisions={s: c[0] if len(c) == 1 else precision for s, c in candidates.items()})
 
 
 def digits(work: Path, ui: Ui, *, width: int = 32, epochs: int = 8) -> Setting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from mpqdeploy.core import Policy
@@ -10,7 +11,7 @@ from mpqdeploy.data import Loader
 from mpqdeploy.nn.training import Progress, Recipe, evaluate, train
 from mpqdeploy.search.trials import quantized
 from mpqdeploy.ui import Ui
-from searching.drafts import digest
+from searching.digests import digest
 from searching.setting import Setting
 
 
@@ -21,7 +22,7 @@ def tuned_accuracy(
 
     What a search left in the weights has no part in it: only the policies differ.
     """
-    name = f"{digest(policy)}-{recipe.epochs}-{seed}"
+    name = f"{digest(policy.to_json())}-{digest([asdict(recipe), seed])}"
     file = folder / f"{name}.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)

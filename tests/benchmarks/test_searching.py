@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bpnas
 import pytest
 import search_step
 import torch
-from searching import ablation, fronts, hits, stepping
+from searching import ablation, fronts, hits, published, stepping
 from searching.drafts import Drafts
 from searching.setting import METRICS, Setting, kernel_store
 
@@ -126,6 +127,46 @@ def test_a_front_compares_at_equal_measured_latency(tmp_path: Path) -> None:
     again = front.records([0.5], target.precisions[:2])
     assert [r["policy"] for r in again] == [r["policy"] for r in records]
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "front").glob("*.json")}
+
+
+@pytest.mark.slow
+def test_our_rows_stand_beside_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "GOALS", {"fewer bytes": ("bytes", 8.0)})
+    given = setting(tmp_path)
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.02)
+    records = published.published(
+        given, SHORT, recipe, parse_precisions(("4/4",)), tmp_path / "published", QUIET
+    )
+    float_row, four, searched = records
+    assert float_row["weights"] == float_row["bops"] == 1.0
+    # All but the 8/8 ends of the network have an eighth of the bits, products a 64th.
+    assert 4.0 < four["weights"] < 8.0
+    assert 16.0 < four["bops"] < 64.0
+    assert searched["weights"] >= 8.0
+    assert all(0 < record["top1"] <= 1 for record in records)
+    rows = published.summary(records, "cpu")
+    assert len(rows) == len(published.PAPERS) + 3
+    assert all(len(row) == len(published.COLUMNS) for row in rows)
+    assert rows[-3][4] == "0.00"
+
+
+@pytest.mark.slow
+def test_the_command_leaves_records_and_a_figure(tmp_path: Path) -> None:
+    options = ["--claim", "ablation", "--seeds", "1", "--epochs", "2", "--steps", "2"]
+    places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    assert bpnas.main([*options, *places]) == 0
+    document = read_json(tmp_path / "out" / "bpnas-ablation.json")
+    assert len(document["records"]) == 8
+    assert document["settings"]["epochs"] == 2
+    assert (tmp_path / "out" / "bpnas-ablation.svg").exists()
+
+
+def test_resnet20_wants_to_know_where_its_data_lie(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--work", str(tmp_path)]
+    assert bpnas.main(["--claim", "front", "--network", "resnet20", *places]) == 2
+    assert "--data DIR" in capsys.readouterr().err
 
 
 def steps() -> dict[str, Any]:
