@@ -175,7 +175,7 @@ class _Loop:
                 write_json(self._note_file, self._notes)
                 context.folder.log(event.message)
             else:
-                line = progress_line(event, budgets)
+                line = progress_line(event, budgets, context.task.metric)
                 context.ui.note(f"  {line}")
                 context.folder.log(line)
                 self._show(event)
@@ -192,8 +192,8 @@ def describe(turn: Round) -> str:
     )
 
 
-def progress_line(epoch: Epoch, budgets: Mapping[str, float]) -> str:
-    """A search epoch in a line."""
+def progress_line(epoch: Epoch, budgets: Mapping[str, float], metric: str = "top-1") -> str:
+    """A search epoch in a line; `metric` names its score."""
     costs = ", ".join(
         f"E[{metric}] {value:.6g} of {budgets[metric]:.6g}"
         for metric, value in epoch.expected.items()
@@ -202,7 +202,7 @@ def progress_line(epoch: Epoch, budgets: Mapping[str, float]) -> str:
     turn = f", round {epoch.round + 1}" if epoch.round else ""
     return (
         f"search epoch {epoch.epoch}/{epoch.epochs}{turn}: "
-        f"accuracy {100 * epoch.val_accuracy:.1f} %, "
+        f"{metric} {100 * epoch.val_accuracy:.1f} %, "
         f"{costs}, least max p {min(epoch.max_probability.values(), default=1.0):.2f}, "
         f"{epoch.seconds:.1f} s"
     )

@@ -20,7 +20,7 @@ def following(ui: Ui, label: str, epochs: int, steps: int) -> Iterator[OnProgres
             task.reach(
                 done,
                 f"epoch {progress.epoch}/{progress.epochs} loss {progress.loss:.3f} "
-                f"accuracy {100 * progress.accuracy:.1f} %",
+                f"right {100 * progress.accuracy:.1f} %",
             )
 
         yield on_step
