@@ -1,0 +1,304 @@
+"""`Study`: N trials of a space, in a storage that survives kills and that workers share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from mpqdeploy.core import Budget, BudgetError, ConfigError, Metric, UserError
+from mpqdeploy.search.bomp.engines import load_engine
+from mpqdeploy.search.bomp.front import pareto
+from mpqdeploy.search.bomp.history import History
+from mpqdeploy.search.bomp.identity import claim_study
+from mpqdeploy.search.bomp.ledger import Ledger, Row
+from mpqdeploy.search.bomp.objective import Kind, Objective
+from mpqdeploy.search.bomp.parameters import Point
+from mpqdeploy.search.bomp.score import Score, excess, violations
+from mpqdeploy.search.bomp.space import Space
+from mpqdeploy.search.bomp.storage import OnNote, open_storage
+from mpqdeploy.search.bomp.trial import Outcome, State, Trial
+
+__all__ = ["Outcome", "Study", "StudySettings", "Trial"]
+
+Evaluate = Callable[[Point, int], Outcome]
+OnTrial = Callable[[Trial], None]
+
+_warn = logging.getLogger(__name__).warning
+
+# Seconds between two looks at the trials of other workers.
+_POLL = 1.0
+# Beats per lease: one or two may be lost on the way.
+_BEATS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """How a study searches.
+
+    `trials`: how many, failed ones too; it alone may change while a study goes on. `initial`:
+    random trials before `bo` models anything; a small fixed number [o], because 3 per dimension
+    [F] would be 180 of 100 trials in a space of 60 bit widths. `objective`, `score` and `metric`:
+    see `Objective`; `metric` is of the objective `front`.
+    """
+
+    engine: str = "bo"
+    trials: int = 100
+    initial: int = 10
+    objective: Kind = "budget"
+    seed: int = 0
+    score: Score | None = None
+    metric: Metric | None = None
+
+    @property
+    def wanted(self) -> Objective:
+        return Objective(kind=self.objective, score=self.score, metric=self.metric)
+
+
+class Study:
+    """Made by `open`; several processes may have the same one open, and run it together."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        space: Space,
+        budgets: tuple[Budget, ...],
+        settings: StudySettings,
+        lease: float,
+    ) -> None:
+        self.space = space
+        self.budgets = budgets
+        self.settings = settings
+        self._ledger = ledger
+        self._engine = load_engine(settings.engine)
+        self._rows: dict[int, Row] = {}
+        self._lease = lease
+
+    @classmethod
+    def open(
+        cls,
+        storage: str,
+        name: str,
+        space: Space,
+        budgets: tuple[Budget, ...],
+        settings: StudySettings,
+        *,
+        patience: float = 60.0,
+        lease: float = 90.0,
+        on_note: OnNote = _warn,
+    ) -> Study:
+        """The study `name` in `storage`, made where there is none.
+
+        `storage`: the path of a journal file, or a database's URL. `patience`: seconds to wait
+        for a database that does not answer, each time. `lease`: seconds after which a worker of
+        another machine that shows no sign of life is taken for dead; one of this machine is known
+        to be dead at once. Raises `ConfigError` where the study is of another space, budget, seed,
+        engine or objective (and shows the difference), for settings that cannot be, and where
+        the storage does not answer.
+        """
+        _check(space, budgets, settings)
+        database, waiting = open_storage(storage, patience, on_note)
+        study = waiting.call(
+            lambda: optuna.create_study(
+                storage=database,
+                study_name=name,
+                directions=list(settings.wanted.directions),
+                load_if_exists=True,
+            )
+        )
+        identity: dict[str, Any] = {
+            "space": space.to_json(),
+            "budgets": {budget.metric: budget.limit for budget in budgets},
+            "objective": settings.wanted.to_json(),
+            "engine": settings.engine,
+            "initial": settings.initial,
+            "seed": settings.seed,
+        }
+        waiting.call(lambda: claim_study(study, identity))
+        number = database.get_study_id_from_name(name)
+        ledger = Ledger(database, number, space, waiting, lease)
+        return cls(ledger=ledger, space=space, budgets=budgets, settings=settings, lease=lease)
+
+    def run(self, evaluate: Evaluate, on_trial: OnTrial | None = None) -> None:
+        """Try until all trials of the study are finished, by whichever worker.
+
+        `evaluate` gets the point and the trial's number. A `UserError` that it raises is the
+        reason of a failed trial, and the study goes on; a `ConfigError`, or anything else, ends
+        this worker, and the trial is free again. `on_trial` hears of the trials finished here.
+        """
+        with self._ledger.beating(self._lease / _BEATS):
+            while not self.finished():
+                trial = self.ask()
+                if trial is None:
+                    time.sleep(_POLL)
+                    continue
+                told = self._evaluate(evaluate, trial)
+                if told is not None and on_trial is not None:
+                    on_trial(told)
+
+    def _evaluate(self, evaluate: Evaluate, trial: Trial) -> Trial | None:
+        try:
+            outcome = evaluate(trial.point, trial.number)
+            outcome.check()
+            return self.tell(trial.number, outcome)
+        except ConfigError:
+            self.release(trial.number)
+            raise
+        except UserError as error:
+            return self.fail(trial.number, str(error))
+        except BaseException:
+            self.release(trial.number)
+            raise
+
+    def ask(self) -> Trial | None:
+        """The next trial to evaluate, now this worker's; None where every number is taken.
+
+        The lowest free number comes first; that of a worker that died keeps its point.
+        """
+        self._ledger.release_the_dead()
+        while True:
+            taken = self._ledger.numbers()
+            free = [n for n in range(self.settings.trials) if n not in taken]
+            if not free:
+                return None
+            point = self._ledger.left(free[0])
+            if point is None:
+                point = self.space.validate(self._engine.propose(self._history(free[0])))
+            row = self._ledger.claim(free[0], point)
+            if row is not None:
+                self._rows[row.number] = row
+                return self._trial(row)
+
+    def tell(self, number: int, outcome: Outcome) -> Trial | None:
+        """Record an outcome of a trial that was asked for here.
+
+        None where this worker was taken for dead meanwhile: the trial is another's then, and the
+        outcome is dropped. Raises `ConfigError` for an outcome without a cost that a budget or
+        the objective is about.
+        """
+        missing = self.settings.wanted.metrics(self.budgets) - set(outcome.costs)
+        if missing:
+            raise ConfigError(
+                f"trial {number} has no {', '.join(sorted(missing))}, which the study is about.",
+                hint="Evaluate this cost too, or make the study without it.",
+            )
+        row = self._rows.pop(number)
+        values = self.settings.wanted.values(outcome)
+        if not self._ledger.complete(row, outcome.to_json(), values):
+            return None
+        return self._complete(number, row.point, outcome)
+
+    def fail(self, number: int, reason: str) -> Trial | None:
+        """Record why a trial that was asked for here has no outcome; None as in `tell`."""
+        row = self._rows.pop(number)
+        if not self._ledger.fail(row, reason):
+            return None
+        return Trial(number=number, state="failed", point=row.point, reason=reason)
+
+    def release(self, number: int) -> None:
+        """Give a trial that was asked for here back, for any worker to take."""
+        row = self._rows.pop(number, None)
+        if row is not None:
+            self._ledger.lose(row)
+
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials by number, running ones too."""
+        rows = self._ledger.numbers()
+        return tuple(self._trial(rows[number]) for number in sorted(rows))
+
+    def finished(self) -> bool:
+        """Whether every trial is complete or failed."""
+        done = [trial for trial in self.trials() if trial.state != "running"]
+        return len(done) >= self.settings.trials
+
+    def front(self, metric: str) -> tuple[Trial, ...]:
+        """The trials inside every budget whose accuracy and cost no other one beats, by cost."""
+        inside = [(t, t.outcome) for t in self.trials() if t.feasible and t.outcome is not None]
+        pairs = [(outcome.accuracy, outcome.costs[metric]) for _, outcome in inside]
+        return tuple(inside[position][0] for position in pareto(pairs))
+
+    def best(self) -> Trial:
+        """The best trial inside every budget.
+
+        Raises `BudgetError` where there is none: it names the nearest one and how far it is.
+        """
+        order = self.settings.wanted.order(self.trials())
+        if order and order[0].feasible:
+            return order[0]
+        raise BudgetError(self._shortfall(order), hint="Raise the budget, or try more networks.")
+
+    def nearest(self) -> Trial | None:
+        """The complete trial that is the least outside the budgets, None where none completed."""
+        complete = [trial for trial in self.trials() if trial.state == "complete"]
+        return min(complete, key=lambda t: (excess(t.violations), t.number), default=None)
+
+    def _shortfall(self, order: Sequence[Trial]) -> str:
+        if not order:
+            return f"none of {len(self.trials())} trials was completed."
+        nearest = order[0]
+        over = ", ".join(
+            f"{metric} {100 * share:.1f} % over"
+            for metric, share in nearest.violations.items()
+            if share > 0
+        )
+        return (
+            f"none of {len(order)} networks meets the budget; "
+            f"trial {nearest.number} is the nearest: {over}."
+        )
+
+    def _history(self, number: int) -> History:
+        return History(
+            space=self.space,
+            objective=self.settings.wanted,
+            budgets=self.budgets,
+            trials=self.trials(),
+            number=number,
+            initial=self.settings.initial,
+            seed=self.settings.seed,
+        )
+
+    def _trial(self, row: Row) -> Trial:
+        states: dict[optuna.trial.TrialState, State] = {
+            optuna.trial.TrialState.COMPLETE: "complete",
+            optuna.trial.TrialState.FAIL: "failed",
+        }
+        state = states.get(row.state, "running")
+        if state == "complete":
+            return self._complete(
+                row.number, row.point, Outcome.from_json(row.attributes["outcome"])
+            )
+        return Trial(
+            number=row.number,
+            state=state,
+            point=row.point,
+            reason=row.attributes.get("reason") if state == "failed" else None,
+        )
+
+    def _complete(self, number: int, point: Point, outcome: Outcome) -> Trial:
+        return Trial(
+            number=number,
+            state="complete",
+            point=point,
+            outcome=outcome,
+            violations=violations(outcome.costs, self.budgets),
+        )
+
+
+def _check(space: Space, budgets: Sequence[Budget], settings: StudySettings) -> None:
+    load_engine(settings.engine)
+    settings.wanted.check(budgets)
+    for name, least in (("trials", 1), ("initial", 1), ("seed", 0)):
+        if getattr(settings, name) < least:
+            raise ConfigError(
+                f"a study's {name} is {getattr(settings, name)}.", hint=f"Give {least} or more."
+            )
+    if settings.trials > space.count():
+        raise ConfigError(
+            f"a study of {settings.trials} trials in a space of {space.count()} networks.",
+            hint="Try fewer, or give a parameter more values.",
+        )
