@@ -28,6 +28,7 @@ from searching import ablation, fronts, hits, plots, published
 from searching.digests import digest
 from searching.drafts import Drafts
 from searching.setting import Setting, digits, kernel_store, resnet20
+from searching.tuning import Tuning
 
 from mpqdeploy.core import ConfigError, UserError, parse_precisions
 from mpqdeploy.core.files import write_json
@@ -44,8 +45,8 @@ DOCUMENTS = {
     "published": "resnet20-published",
 }
 """File names of the claims, without suffix."""
-UNIFORM = parse_precisions(("4/4", "2/2"))
-"""Of the published table."""
+UNIFORM = parse_precisions(("8/8", "4/4", "2/2", "1/1"))
+"""What the front and the published table compare with."""
 
 Record = dict[str, Any]
 
@@ -98,10 +99,11 @@ class _Bench:
             batch_size=options.batch_size,
             theta_lr=options.theta_lr,
         )
-        self._recipe = Recipe(epochs=options.tune_epochs, lr=options.tune_lr, weight_decay=1e-4)
         self._device = str(pick_device(self._setting.device))
         # Records of other settings are left where they are.
         self._work = options.work / f"{options.network}-{digest(asdict(self._settings))}"
+        recipe = Recipe(epochs=options.tune_epochs, lr=options.tune_lr, weight_decay=1e-4)
+        self._tuning = Tuning(self._setting, recipe, self._work / "tuned", ui)
 
     def run(self) -> None:
         for claim in self._options.claim:
@@ -138,8 +140,8 @@ class _Bench:
         target, store = load_target("host"), kernel_store(self._options.work)
         folder = self._work / "front"
         drafts = Drafts(self._setting, target, store, folder / "drafts")
-        front = fronts.Fronts(drafts, self._settings, self._recipe, folder, self._ui)
-        records = front.records(self._options.rooms, target.precisions)
+        front = fronts.Fronts(drafts, self._settings, self._tuning, folder, self._ui)
+        records = front.records(self._options.rooms, UNIFORM)
         self._ui.table("Accuracy and measured latency", fronts.COLUMNS, fronts.summary(records))
         for line in fronts.verdicts(records):
             self._ui.say(line)
@@ -148,7 +150,7 @@ class _Bench:
     def _published(self) -> list[Record]:
         folder = self._work / "published"
         records = published.published(
-            self._setting, self._settings, self._recipe, UNIFORM, folder, self._ui
+            self._setting, self._settings, self._tuning, UNIFORM, folder, self._ui
         )
         rows = published.summary(records, self._device)
         self._ui.table("Beside the papers", published.COLUMNS, rows)

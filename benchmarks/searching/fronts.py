@@ -7,7 +7,7 @@ budget of the other methods, so that they are compared at equal measured latency
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 from mpqdeploy.core import Budget, LatencyRecord, Policy, Precision
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.core.latency import median_interval
-from mpqdeploy.nn.training import Recipe
 from mpqdeploy.search import BpNas, BpNasSettings, Sensitivity
 from mpqdeploy.search.engine import SearchEngine
 from mpqdeploy.search.program import cheapest
@@ -24,7 +23,7 @@ from mpqdeploy.ui import Ui
 from searching.digests import digest
 from searching.drafts import Drafts
 from searching.setting import uniform
-from searching.tuning import tuned_accuracy
+from searching.tuning import Tuning
 
 COLUMNS = (
     "method", "budget", "rounds", "latency, us", "of 8/8", "GBOPs", "KiB", "test accuracy",
@@ -39,12 +38,12 @@ class Fronts:
     """One front: every search, draft and fine-tuning of it lies in `folder`."""
 
     def __init__(
-        self, drafts: Drafts, settings: BpNasSettings, recipe: Recipe, folder: Path, ui: Ui
+        self, drafts: Drafts, settings: BpNasSettings, tuning: Tuning, folder: Path, ui: Ui
     ) -> None:
         self._drafts = drafts
         self._setting = drafts.setting
         self._settings = settings
-        self._recipe = recipe
+        self._tuning = tuning
         self._folder = folder
         self._ui = ui
 
@@ -61,8 +60,8 @@ class Fronts:
             ]
         for record in found:
             self._ui.note(f"fine-tuning {record['name']}")
-            record["test_accuracy"] = self._accuracy(record)
-            record["epochs"] = self._recipe.epochs
+            record["test_accuracy"] = self._tuning.accuracy(Policy.from_json(record["policy"]))
+            record["epochs"] = self._tuning.recipe.epochs
         return self._timed(found)
 
     def _uniform(self, precision: Precision) -> Record:
@@ -140,10 +139,6 @@ class Fronts:
             self._ui.note(f"  {name}: {record.median_us:.1f} us, {seconds:.0f} s")
         found: Record = read_json(file)
         return found
-
-    def _accuracy(self, record: Mapping[str, Any]) -> float:
-        policy = Policy.from_json(record["policy"])
-        return tuned_accuracy(self._setting, policy, self._recipe, self._folder / "tuned", self._ui)
 
     def _timed(self, records: list[Record]) -> list[Record]:
         """With the latencies of one measurement, every distinct network once, in turn."""

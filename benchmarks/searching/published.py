@@ -13,11 +13,11 @@ from mpqdeploy.core import Budget, Metric, Policy, Precision
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.data import Loader
 from mpqdeploy.nn import build_float, load_checkpoint, sites
-from mpqdeploy.nn.training import Recipe, evaluate, pick_device
+from mpqdeploy.nn.training import evaluate, pick_device
 from mpqdeploy.search import BpNas, BpNasSettings
 from mpqdeploy.ui import Ui
 from searching.setting import Setting, uniform
-from searching.tuning import tuned_accuracy
+from searching.tuning import Tuning
 
 COLUMNS = (
     "network", "weights, x smaller", "BOPs, x fewer", "top-1", "below its float", "epochs",
@@ -63,7 +63,7 @@ GOALS: Mapping[str, tuple[Metric, float]] = {
 def published(
     setting: Setting,
     settings: BpNasSettings,
-    recipe: Recipe,
+    tuning: Tuning,
     precisions: Sequence[Precision],
     folder: Path,
     ui: Ui,
@@ -78,8 +78,8 @@ def published(
         policies[name] = BpNas(settings).search(problem, folder / f"search-{metric}").policy
     for name, policy in policies.items():
         ui.note(f"fine-tuning: {name}")
-        accuracy = tuned_accuracy(setting, policy, recipe, folder / "tuned", ui)
-        found.append(_record(setting, name, policy, accuracy, recipe.epochs, whole))
+        accuracy = tuning.accuracy(policy)
+        found.append(_record(setting, name, policy, accuracy, tuning.recipe.epochs, whole))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mpqdeploy.core import Policy
@@ -15,34 +15,39 @@ from searching.digests import digest
 from searching.setting import Setting
 
 
-def tuned_accuracy(
-    setting: Setting, policy: Policy, recipe: Recipe, folder: Path, ui: Ui, *, seed: int = 0
-) -> float:
-    """Test accuracy of `policy` on the setting's checkpoint after `recipe`; kept in `folder`.
+@dataclass(frozen=True)
+class Tuning:
+    """Test accuracies of `setting`'s policies after `recipe`; what was trained lies in `folder`.
 
     What a search left in the weights has no part in it: only the policies differ.
     """
-    name = f"{digest(policy.to_json())}-{digest([asdict(recipe), seed])}"
-    file = folder / f"{name}.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        state = folder / f"{name}.pt"
-        accuracy = _tuned(setting, policy, recipe, state, ui, seed)
-        write_json(file, {"policy": policy.to_json(), "test_accuracy": accuracy})
-        state.unlink(missing_ok=True)
-    return float(read_json(file)["test_accuracy"])
 
+    setting: Setting
+    recipe: Recipe
+    folder: Path
+    ui: Ui
 
-def _tuned(
-    setting: Setting, policy: Policy, recipe: Recipe, state: Path, ui: Ui, seed: int
-) -> float:
-    def show(done: Progress) -> None:
-        ui.note(
+    def accuracy(self, policy: Policy) -> float:
+        """Top-1 on the test images, trained for once."""
+        name = f"{digest(policy.to_json())}-{digest(asdict(self.recipe))}"
+        file = self.folder / f"{name}.json"
+        if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            state = self.folder / f"{name}.pt"
+            accuracy = self._trained(policy, state)
+            write_json(file, {"policy": policy.to_json(), "test_accuracy": accuracy})
+            state.unlink(missing_ok=True)
+        return float(read_json(file)["test_accuracy"])
+
+    def _trained(self, policy: Policy, state: Path) -> float:
+        given, recipe = self.setting, self.recipe
+        net = quantized(given.problem(), policy)
+        loader = Loader.training(given.dataset, "fit", batch_size=recipe.batch_size)
+        train(net, loader, recipe, checkpoint=state, on_epoch=self._show, device=given.device)
+        return evaluate(net, Loader(given.dataset, "test", batch_size=250), device=given.device)
+
+    def _show(self, done: Progress) -> None:
+        self.ui.note(
             f"  fine-tuning epoch {done.epoch}/{done.epochs}: loss {done.loss:.3f}, "
             f"{done.images_per_second:.0f} images/s"
         )
-
-    net = quantized(setting.problem(seed=seed), policy)
-    loader = Loader.training(setting.dataset, "fit", batch_size=recipe.batch_size, seed=seed)
-    train(net, loader, recipe, checkpoint=state, on_epoch=show, seed=seed, device=setting.device)
-    return evaluate(net, Loader(setting.dataset, "test", batch_size=250), device=setting.device)

@@ -13,6 +13,7 @@ import torch
 from searching import ablation, fronts, hits, published, stepping
 from searching.drafts import Drafts
 from searching.setting import METRICS, Setting, kernel_store
+from searching.tuning import Tuning
 
 from mpqdeploy.core import parse_precisions
 from mpqdeploy.core.files import read_json, write_json
@@ -110,7 +111,8 @@ def test_a_front_compares_at_equal_measured_latency(tmp_path: Path) -> None:
     target = load_target("host")
     drafts = Drafts(given, target, kernel_store(tmp_path), tmp_path / "drafts")
     recipe = Recipe(epochs=1, batch_size=32, lr=0.02)
-    front = fronts.Fronts(drafts, SHORT, recipe, tmp_path / "front", QUIET)
+    tuning = Tuning(given, recipe, tmp_path / "tuned", QUIET)
+    front = fronts.Fronts(drafts, SHORT, tuning, tmp_path / "front", QUIET)
     records = front.records([0.5], target.precisions[:2])
     assert [r["method"] for r in records] == ["uniform", "uniform", "bops", "latency", "program"]
     assert records[2]["bops"] <= records[2]["limit"]
@@ -134,8 +136,9 @@ def test_our_rows_stand_beside_the_papers(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(published, "GOALS", {"fewer bytes": ("bytes", 8.0)})
     given = setting(tmp_path)
     recipe = Recipe(epochs=1, batch_size=32, lr=0.02)
+    tuning = Tuning(given, recipe, tmp_path / "tuned", QUIET)
     records = published.published(
-        given, SHORT, recipe, parse_precisions(("4/4",)), tmp_path / "published", QUIET
+        given, SHORT, tuning, parse_precisions(("4/4",)), tmp_path / "published", QUIET
     )
     float_row, four, searched = records
     assert float_row["weights"] == float_row["bops"] == 1.0

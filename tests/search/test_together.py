@@ -12,7 +12,7 @@ from mpqdeploy.core import Policy
 from mpqdeploy.nn.training import ALONE
 from tests.nn.training.test_processes import distance, torchrun
 from tests.search.problems import tiny_problem
-from tests.search.together import MODES, searched, stepped
+from tests.search.together import MODES, compared, searched, stepped
 
 Results = dict[str, Any]
 
@@ -44,6 +44,16 @@ def test_every_process_decides_the_same(ranks: list[Results]) -> None:
     assert first["history"] == second["history"]
     assert all(torch.equal(first["weights"][n], second["weights"][n]) for n in first["weights"])
     assert tiny_problem(bops=0.4).inside(Policy.from_json(first["policy"]))
+
+
+def test_the_other_engines_decide_the_same(ranks: list[Results], tmp_path: Path) -> None:
+    first, second = (rank["compared"] for rank in ranks)
+    assert first == second
+    alone = compared(ALONE, tmp_path)
+    # These two train nothing: each process does the whole.
+    assert {e: first[e] for e in ("sensitivity", "random")} == {
+        e: alone[e] for e in ("sensitivity", "random")
+    }
 
 
 def test_the_first_epoch_is_that_of_one_process(ranks: list[Results], tmp_path: Path) -> None:

@@ -14,9 +14,13 @@ from mpqdeploy.data import Loader
 from mpqdeploy.nn import Mode, build_supernet, calibrate
 from mpqdeploy.nn.training import World, joined, network_state, seed_everything
 from mpqdeploy.search.barrier import Barrier
+from mpqdeploy.search.baselines import Random
 from mpqdeploy.search.bilevel import Bilevel
 from mpqdeploy.search.bpnas import BpNas
 from mpqdeploy.search.cost import ExpectedCosts
+from mpqdeploy.search.engine import SearchEngine
+from mpqdeploy.search.penalty import Penalty
+from mpqdeploy.search.sensitivity import Sensitivity, SensitivitySettings
 from mpqdeploy.search.settings import BpNasSettings
 from tests.search.problems import tiny_problem
 
@@ -64,11 +68,27 @@ def searched(world: World, folder: Path, epochs: int = 3) -> dict[str, Any]:
     }
 
 
+def compared(world: World, folder: Path) -> dict[str, Any]:
+    """The policies of the engines that BP-NAS is compared with."""
+    problem = replace(tiny_problem(bops=0.4), world=world)
+    settings = BpNasSettings(epochs=2, batch_size=BATCH, val_batches=1)
+    engines: dict[str, SearchEngine] = {
+        "penalty": Penalty(settings, searches=2),
+        "sensitivity": Sensitivity(SensitivitySettings(images=64, probes=2)),
+        "random": Random(trials=2),
+    }
+    return {
+        name: engine.search(problem, folder / name).policy.to_json()
+        for name, engine in engines.items()
+    }
+
+
 def main(out: Path) -> None:
     with joined("cpu") as world:
         results: dict[str, Any] = {mode: stepped(mode, world) for mode in MODES}
         with tempfile.TemporaryDirectory() as folder:
             results["searched"] = searched(world, Path(folder) / "engine")
+            results["compared"] = compared(world, Path(folder))
     torch.save(results, out / f"rank{world.rank}.pt")
 
 
