@@ -1,4 +1,4 @@
-"""The families: every option changes the network as it says, and what cannot be built is refused."""
+"""The families: every option changes the network as it says; what cannot be built is refused."""
 
 from __future__ import annotations
 
