@@ -45,9 +45,10 @@ from mpqdeploy.nn.transfer import act_quantizers
 from mpqdeploy.search.curvature import fisher_traces, hessian_traces, rademacher
 from mpqdeploy.search.engine import Note, OnEvent, Problem, Result, ignore
 from mpqdeploy.search.folder import SearchFolder
+from mpqdeploy.search.post_training import CALIBRATION_BATCHES
 from mpqdeploy.search.program import Scores, assign
 from mpqdeploy.search.taps import tapped
-from mpqdeploy.search.trials import CALIBRATION_BATCHES, best_of
+from mpqdeploy.search.trials import best_of
 
 Curvature = Literal["hessian", "fisher"]
 Batch = tuple[Tensor, Tensor]

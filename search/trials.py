@@ -16,14 +16,13 @@ from torch import nn
 
 from mpqdeploy.core import Policy
 from mpqdeploy.data import Loader
-from mpqdeploy.nn import build_float, build_quantized, calibrate, load_checkpoint, transfer
-from mpqdeploy.nn.training import evaluate, pick_device, recalibrate_batchnorm, seed_everything
+from mpqdeploy.nn import build_float, load_checkpoint
+from mpqdeploy.nn.training import evaluate, seed_everything
 from mpqdeploy.search.engine import Epoch, Note, OnEvent, Problem, Result
 from mpqdeploy.search.folder import SearchFolder
+from mpqdeploy.search.post_training import BATCH, quantized_after_training
 from mpqdeploy.search.reach import check_reachable
 
-BATCH = 64
-CALIBRATION_BATCHES = 4
 VAL_BATCHES = 16
 """Batches that a short evaluation reads."""
 
@@ -99,14 +98,14 @@ def quantized(problem: Problem, policy: Policy) -> nn.Module:
     source = build_float(problem.spec)
     if problem.checkpoint is not None:
         load_checkpoint(source, problem.checkpoint)
-    net = build_quantized(problem.spec, policy).to(pick_device(problem.device))
-    missing = transfer(source, net)
-    loader = Loader(problem.dataset, "train", batch_size=BATCH, shuffle=True, seed=problem.seed)
-    device = next(net.parameters()).device
-    images = [x.to(device) for x, _ in islice(iter(loader), CALIBRATION_BATCHES)]
-    calibrate(net, images, only=missing)
-    recalibrate_batchnorm(net, iter(loader), limit=CALIBRATION_BATCHES)
-    return net
+    return quantized_after_training(
+        source,
+        problem.spec,
+        policy,
+        problem.dataset,
+        seed=problem.seed,
+        device=problem.device,
+    )
 
 
 def score(problem: Problem, net: nn.Module) -> float:
