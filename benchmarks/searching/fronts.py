@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,8 +31,17 @@ COLUMNS = (
 )  # fmt: skip
 BOPS, LATENCY, PROGRAM, UNIFORM = "bops", "latency", "program", "uniform"
 ROUNDS = 3
+NEAR = 0.97
+"""Share of a latency limit that counts as equal to it."""
 
 Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    us: float
+    policy: Policy
+    moves: int
 
 
 class Fronts:
@@ -84,24 +94,30 @@ class Fronts:
     ) -> Record:
         """Search, ask the device, correct the table and search on, at most `ROUNDS` times.
 
-        The nearest draft counts where none is inside.
+        Of the drafts inside the limit, or of all where none is, the nearest to it counts.
         """
         name = f"{method}-{room:.3f}"
 
         def work() -> tuple[Policy, Record]:
-            made: list[tuple[float, Policy, int]] = []
-            while len(made) < ROUNDS and not (made and limit.holds(made[-1][0])):
-                fit = self._fit(limit, [policy for _, policy, _ in made])
+            made: list[_Draft] = []
+            while len(made) < ROUNDS and not (made and self._enough(made[-1], limit)):
+                fit = self._fit(limit, [draft.policy for draft in made])
                 problem = self._setting.corrected(fit.table).problem(fit.budget)
                 result = engine.search(problem, self._folder / "search" / name)
                 took = self._drafts.timed(result.policy).median_us
-                made.append((took, result.policy, result.moves))
+                made.append(_Draft(us=took, policy=result.policy, moves=result.moves))
                 self._ui.note(f"  {name}: round {len(made)}, {took:.1f} of {limit.limit:.1f} us")
-            took, policy, moves = min(made, key=lambda one: max(one[0] - limit.limit, 0.0))
-            facts = {"moves": moves, "limit": limit.limit, "room": room, "rounds": len(made)}
-            return policy, facts | {"inside": limit.holds(took)}
+            inside = [draft for draft in made if limit.holds(draft.us)]
+            best = min(inside or made, key=lambda draft: abs(draft.us - limit.limit))
+            facts = {"moves": best.moves, "limit": limit.limit, "room": room, "rounds": len(made)}
+            return best.policy, facts | {"inside": bool(inside)}
 
         return self._kept(name, method, work)
+
+    def _enough(self, draft: _Draft, limit: Budget) -> bool:
+        """Inside, and not worth another round: near the limit, or nothing is wider."""
+        near = draft.us >= NEAR * limit.limit or draft.policy == self._drafts.wide
+        return limit.holds(draft.us) and near
 
     def _fit(self, limit: Budget, searched: Sequence[Policy]) -> Refit:
         """The latency table corrected by two anchors and by what was searched so far."""
