@@ -30,7 +30,7 @@ _COMMENTS = {
     "precisions": "candidates, weight bits / activation bits; null: the target's own",
     "budgets": "latency (250us, 0.25ms), bytes (64KiB), bops (1.2G), or % of uniform 8/8",
     "train": "float pre-training; 0 epochs: none",
-    "search": "bp-nas, penalty, sensitivity, uniform or random; exclude: precisions of layers",
+    "search": "bp-nas, bomp-nas, penalty, sensitivity, uniform or random; bomp: of bomp-nas",
     "finetune": "quantization-aware training of the searched network and the baselines",
     "refit": "rounds of measuring, correcting the prediction and searching on",
     "log": "tensorboard: event files in the run folder; mlflow: a tracking server's address",

@@ -144,7 +144,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
         if inner:
             yield from keys(inner[0], f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", "required" if field.is_required() else written(field.default)
+            default = field.get_default(call_default_factory=True)
+            yield f"{prefix}{name}", "required" if field.is_required() else written(default)
 
 
 def written(default: object) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from mpqdeploy.config.bomp import BompSection
 from mpqdeploy.config.limit import Limit
+from mpqdeploy.config.types import Count, Natural, NotNegative, PrecisionText, Rate, Section, Share
 from mpqdeploy.core import Metric, Precision, Protocol, UserError
 
 if TYPE_CHECKING:
@@ -16,33 +17,6 @@ if TYPE_CHECKING:
     from mpqdeploy.nn import ModelSpec
     from mpqdeploy.nn.training import Recipe
     from mpqdeploy.search.settings import BpNasSettings
-
-
-def _checked(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that keeps the text and reports what `parse` says about it."""
-
-    def check(text: str) -> str:
-        try:
-            parse(text)
-        except UserError as error:
-            # pydantic attaches the key to a ValueError and to nothing else.
-            raise ValueError(str(error)) from error
-        return text
-
-    return check
-
-
-PrecisionText = Annotated[str, AfterValidator(_checked(Precision.parse))]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Rate = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors, and nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSection(Section):
@@ -61,8 +35,8 @@ class ModelSection(Section):
     ]
     checkpoint: Path | None = None
     backbone: Path | None = None
-    pins: dict[str, PrecisionText] = {}
-    options: dict[str, Any] = {}
+    pins: dict[str, PrecisionText] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
 
     def spec(self, num_classes: int, image: tuple[int, int, int]) -> ModelSpec:
         from mpqdeploy.nn import ModelSpec
@@ -95,7 +69,7 @@ class DataSection(Section):
     size: Count = 224
     resize: Count | None = None
     jitter: Share = 0.0
-    workers: Annotated[int, Field(ge=0, strict=True)] | None = None
+    workers: Natural | None = None
     shuffle_seed: int = 0
 
     def spec(self) -> DataSpec:
@@ -133,7 +107,7 @@ class BudgetSection(Section):
 class TrainSection(Section):
     """Float pre-training; see `mpqdeploy.nn.training.Recipe`. 0 epochs: none."""
 
-    epochs: Annotated[int, Field(ge=0, strict=True)] = 20
+    epochs: Natural = 20
     batch_size: Count = 128
     lr: Rate = 0.1
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -155,15 +129,22 @@ class TrainSection(Section):
 class FinetuneSection(TrainSection):
     """Quantization-aware training of the searched network and of the uniform baselines."""
 
-    epochs: Annotated[int, Field(ge=0, strict=True)] = 10
+    epochs: Natural = 10
     lr: Rate = 0.02
     weight_decay: NotNegative = 1e-4
 
 
 class SearchSection(Section):
-    """Which engine, and the engines' settings; see `mpqdeploy.search.BpNasSettings`."""
+    """Which engine, and the engines' settings; see `mpqdeploy.search.BpNasSettings`.
 
-    engine: Literal["bp-nas", "penalty", "sensitivity", "uniform", "random"] = "bp-nas"
+    `study` is where bomp-nas keeps its trials: a journal file's path or a database's URL, the run
+    folder's own if null; `study_name` tells several studies there apart.
+    """
+
+    engine: Literal["bp-nas", "bomp-nas", "penalty", "sensitivity", "uniform", "random"] = "bp-nas"
+    study: str | None = None
+    study_name: str | None = None
+    bomp: BompSection = BompSection()
     mode: Literal["joint", "factorized"] = "joint"
     epochs: Count = 10
     refit_epochs: Count = 4
@@ -192,7 +173,7 @@ class SearchSection(Section):
     sensitivity: Literal["hessian", "fisher"] = "hessian"
     sensitivity_images: Count = 256
     sensitivity_probes: Count = 8
-    exclude: dict[str, tuple[PrecisionText, ...]] = {}
+    exclude: dict[str, tuple[PrecisionText, ...]] = Field(default_factory=dict)
 
     def excluded(self) -> dict[str, tuple[Precision, ...]]:
         """Precisions that a site must not take, by its name."""
@@ -226,7 +207,7 @@ class RefitSection(Section):
 class MeasureSection(Section):
     """How latencies are taken. `store`: database URL of the records, the user's own if null."""
 
-    warmup: Annotated[int, Field(ge=0, strict=True)] = 10
+    warmup: Natural = 10
     samples: Annotated[int, Field(ge=5, strict=True)] = 30
     inner: Count = 10
     store: str | None = None
