@@ -3,7 +3,8 @@
 The library runs freely and every buffer between its kernels is read back. qonnx's executor then
 walks the same graph on the *library's* codes: whatever it computes at a quantizer is compared with
 what the library computed there, and the library's value is passed on. So both see identical inputs
-at every layer, and a flip is counted where it arose and nowhere else.
+at every layer, and a flip is counted where it arose and nowhere else; where the library stores
+nothing, in what its readers have (`hidden`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from onnx import NodeProto
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement, Rounding, compare_codes, compare_floats
 from mpqdeploy.targets.codec import decode
+from mpqdeploy.targets.hidden import ELEMENTWISE, HiddenCodes
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.passes.dialects import TRUNC_1_INPUTS
 from mpqdeploy.targets.passes.integerize import integerize
@@ -122,14 +124,22 @@ def _compare(
     for port in program.inputs:
         context[port.name] = np.asarray(sample[port.name], np.float32).reshape(port.shape)
     opsets = model.get_opset_imports()
+
+    def execute(node: NodeProto, values: dict[str, NDArray[Any]]) -> None:
+        execute_node(node, values, model.graph, opsets[node.domain])
+
+    hidden = HiddenCodes(execute)
     agreements = []
     for node in model.graph.node:
-        execute_node(node, context, model.graph, opsets[node.domain])
+        execute(node, context)
         name = node.output[0]
         if name not in traced or name not in layers:
+            if node.op_type in ELEMENTWISE and model.get_initializer(node.input[0]) is None:
+                hidden.note(node, context)
             continue
         layer = layers[name]
         ours = _real(layer.tensor, traced[name])
+        hidden.explain(node, context, to_port(ours, context[name].shape))
         theirs = to_logical(context[name], layer.tensor.shape)
         if node.op_type in QUANTIZERS and layer.codes is not None:
             agreements.append(
@@ -138,7 +148,7 @@ def _compare(
         elif name in outputs or layer.tensor.grid is None:
             agreements.append(compare_floats(name, theirs, ours))
         context[name] = np.ascontiguousarray(to_port(ours, context[name].shape))
-    return agreements
+    return [*agreements, *hidden.agreements()]
 
 
 def _codes_agree(
