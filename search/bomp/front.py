@@ -37,9 +37,10 @@ def hypervolume(pairs: Sequence[Pair], reference: Pair) -> float:
     floor, ceiling = reference
     inside = [pair for pair in pairs if pair[0] > floor and pair[1] < ceiling]
     front = [inside[position] for position in pareto(inside)]
-    ends = [cost for _, cost in front[1:]] + [ceiling]
+    edges = [*(cost for _, cost in front), ceiling]
     return sum(
-        (accuracy - floor) * (end - cost) for (accuracy, cost), end in zip(front, ends, strict=True)
+        (accuracy - floor) * (edges[position + 1] - cost)
+        for position, (accuracy, cost) in enumerate(front)
     )
 
 

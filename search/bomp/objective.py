@@ -12,6 +12,7 @@ from mpqdeploy.search.bomp.score import Score, excess
 from mpqdeploy.search.bomp.trial import Outcome, Trial
 
 Kind = Literal["budget", "score", "front"]
+Direction = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,8 @@ class Objective:
     metric: Metric | None = None
 
     @property
-    def directions(self) -> tuple[str, ...]:
-        return ("maximize", "minimize") if self.kind == "front" else ("maximize",)
+    def directions(self) -> list[Direction]:
+        return ["maximize", "minimize"] if self.kind == "front" else ["maximize"]
 
     def check(self, budgets: Sequence[Budget]) -> None:
         """Raise `ConfigError` for an objective that lacks what it needs."""

@@ -42,17 +42,17 @@ class Patience:
             try:
                 return action()
             except TRANSIENT as error:
+                if not told:
+                    self.on_note(
+                        f"{self.where}: {_reason(error)}; trying again for {self.seconds:.0f} s"
+                    )
+                    told = True
                 if time.monotonic() + _PAUSE > until:
                     raise ConfigError(
                         f"{self.where}: no answer in {self.seconds:.0f} s ({_reason(error)}).",
                         hint="Look whether it runs, can be reached and is not locked; the study is "
                         "kept as it is, and the same command continues it.",
                     ) from error
-                if not told:
-                    self.on_note(
-                        f"{self.where}: {_reason(error)}; trying again for {self.seconds:.0f} s"
-                    )
-                    told = True
             time.sleep(_PAUSE)
 
 
@@ -68,14 +68,17 @@ def open_storage(storage: str, patience: float, on_note: OnNote) -> tuple[BaseSt
     if "://" not in storage:
         waiting = Patience(where=storage, seconds=patience, on_note=on_note)
         try:
-            return waiting.call(
-                lambda: JournalStorage(open_journal(Path(storage), patience))
-            ), waiting
-        except PermissionError as error:
+            journal = waiting.call(lambda: JournalStorage(open_journal(Path(storage), patience)))
+        except OSError as error:
             raise ConfigError(
                 f"{storage}: this journal cannot be written ({error.strerror}).",
                 hint="Name a file in a folder that is yours.",
             ) from error
+        except (ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{storage}: this is no journal of a study.", hint="Name another file."
+            ) from error
+        return journal, waiting
     url = _url(storage)
     shown = url.render_as_string(hide_password=True)
     waiting = Patience(where=shown, seconds=patience, on_note=on_note)

@@ -107,7 +107,7 @@ class Study:
             lambda: optuna.create_study(
                 storage=database,
                 study_name=name,
-                directions=list(settings.wanted.directions),
+                directions=settings.wanted.directions,
                 load_if_exists=True,
             )
         )

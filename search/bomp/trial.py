@@ -59,3 +59,11 @@ class Trial:
     @property
     def feasible(self) -> bool:
         return self.state == "complete" and all(over <= 0 for over in self.violations.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        outcome = data["outcome"]
+        return cls(**{**data, "outcome": Outcome.from_json(outcome) if outcome else None})
