@@ -60,12 +60,18 @@ def _anchors(context: Context, table: CostTable, folder: Path) -> dict[str, obje
         draft_round(index, name, policy, table, record, limit=0.0, moves=0)
         for index, (name, (policy, record)) in enumerate(records.items())
     ]
+    return {
+        "rounds": [turn.to_json() for turn in rounds],
+        "budgets": [vars(budget) for budget in resolved(context, against)],
+    }
+
+
+def resolved(context: Context, against: Reference) -> tuple[Budget, ...]:
+    """The budgets in their units, said to the user; percentages are of the reference."""
+    wide = context.uniform(WIDEST)
     uniform = {metric: counted.of(wide) for metric, counted in context.counted.items()}
     uniform["latency"] = against.record.median_us
     budgets = context.resolve(uniform)
     for budget in budgets:
         context.ui.note(f"  budget: {budget.metric} at most {budget.limit:.6g}")
-    return {
-        "rounds": [turn.to_json() for turn in rounds],
-        "budgets": [vars(budget) for budget in budgets],
-    }
+    return budgets

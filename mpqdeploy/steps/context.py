@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -104,6 +104,10 @@ class Context:
         """The tables that need no measurement."""
         wide = tuple({*self.precisions, *self.config.uniform_baselines()})
         return {"bops": bops_table(self.sites, wide), "bytes": bytes_table(self.sites, wide)}
+
+    def about(self, spec: ModelSpec, found: tuple[Site, ...]) -> Context:
+        """The same run, where a step is to work with another network than the configured one."""
+        return replace(self, spec=spec, sites=found)
 
     def uniform(self, precision: Precision) -> Policy:
         return Policy.uniform(self.sites, precision)

@@ -31,6 +31,13 @@ class Fidelity:
     training: Recipe
     tuning: Recipe
 
+    def steps(self, dataset: Dataset) -> int:
+        """Weight updates in one trial."""
+        return sum(
+            recipe.epochs * len(Loader.training(dataset, "fit", batch_size=recipe.batch_size))
+            for recipe in (self.training, self.tuning)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracies:

@@ -1,0 +1,88 @@
+"""Compiling ahead: another process makes a network's library while this one trains the network.
+
+Compiling is Python's and LLVM's work on one core for seconds, and needs no trained weights. The
+process has the lowest priority, so that it lives on what training leaves free, and ends with the
+one that made it, however that one ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mpqdeploy.core import ModelError
+from mpqdeploy.steps.drafting import Draft
+
+_LOWEST_PRIORITY = 19
+
+
+class Ahead:
+    """Use as a context manager: the process starts with the first draft and ends with the block."""
+
+    def __enter__(self) -> Self:
+        self._pool = self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A compilation that nobody waits for any more is not waited for either.
+        for process in self.processes():
+            os.kill(process, signal.SIGKILL)
+        self._pool.shutdown(cancel_futures=True)
+
+    def processes(self) -> tuple[int, ...]:
+        """Process ids; Python 3.14 has a public way to end a pool's processes, 3.11 has none."""
+        return tuple(self._pool._processes or ())
+
+    def begin(self, draft: Draft, library: Path) -> Future[Path]:
+        """Start compiling `draft` to `library`; `finished` waits for it."""
+        try:
+            return self._pool.submit(draft.compile, library)
+        except BrokenProcessPool:  # the last one took its process with it
+            self._pool = self._start()
+            return self._pool.submit(draft.compile, library)
+
+    def _start(self) -> ProcessPoolExecutor:
+        # A fork would inherit torch's and TVM's threads in whatever state they are.
+        return ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle
+        )
+
+
+def finished(work: Future[Path]) -> Path:
+    """The library. Raises what compiling raised, and `ModelError` where its process died."""
+    try:
+        return work.result()
+    except BrokenProcessPool as error:
+        raise ModelError(
+            "the process that compiled this network died.",
+            hint="Out of memory, most likely: see the kernel's log.",
+        ) from error
+
+
+def _settle() -> None:
+    """Runs in the process: out of training's way, deaf to Ctrl-C, and not to outlive its maker."""
+    import torch
+
+    os.nice(_LOWEST_PRIORITY)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

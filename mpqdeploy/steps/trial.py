@@ -1,0 +1,122 @@
+"""A trial of bomp-nas: a point of the space built, trained a little, compiled and timed.
+
+    another process   export and compile ──────┐
+    this one          train, quantize, tune ───┴─► time
+
+What is compiled has random weights, because latency does not depend on them, so compiling need not
+wait for training. Timing waits for both: nothing of this run computes meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mpqdeploy.config import Config
+from mpqdeploy.core import LatencyRecord, UserError
+from mpqdeploy.nn.training.loop import OnProgress
+from mpqdeploy.search.bomp import Outcome, Point
+from mpqdeploy.search.bomp.networks import Network, Networks
+from mpqdeploy.search.bomp.training import Accuracies, Fidelity, accuracies
+from mpqdeploy.steps.ahead import Ahead, finished
+from mpqdeploy.steps.context import Context
+from mpqdeploy.steps.draft import Reference, known_draft, time_library
+from mpqdeploy.steps.drafting import Draft
+
+LIBRARY = "draft.so"
+
+
+def fidelity_of(config: Config) -> Fidelity:
+    """The full training's recipes with the epochs of a trial."""
+    bomp = config.search.bomp
+    return Fidelity(
+        training=replace(config.train.recipe(), epochs=bomp.epochs),
+        tuning=replace(config.finetune.recipe(), epochs=bomp.qaft_epochs),
+    )
+
+
+class Trials:
+    """Evaluates points: call it as `Study.run` does.
+
+    `scratch` holds what the trial in hand has trained so far, so that a killed one goes on there.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        networks: Networks,
+        against: Reference,
+        ahead: Ahead,
+        scratch: Path,
+    ) -> None:
+        self._context = context
+        self._networks = networks
+        self._against = against
+        self._ahead = ahead
+        self._scratch = scratch
+        self._fidelity = fidelity_of(context.config)
+
+    def __call__(self, point: Point, number: int) -> Outcome:
+        """Accuracy on the validation split; bytes, BOPs, and latency measured on the target.
+
+        Raises the `UserError` of a training that diverged, or of a network that does not compile.
+        """
+        key = self._networks.space.key(point)
+        folder = self._scratch / hashlib.sha256(key.encode()).hexdigest()[:12]
+        try:
+            outcome = self._evaluate(self._networks.network(point), number, folder)
+        except UserError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder)
+        return outcome
+
+    def _evaluate(self, network: Network, number: int, folder: Path) -> Outcome:
+        started = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        latency = self._latency(network, folder / LIBRARY)
+        found = self._accuracies(network, number, folder)
+        trained = time.monotonic() - started
+        record = latency()
+        return Outcome(
+            accuracy=found.tuned,
+            costs={**network.counted, "latency": record.median_us},
+            seconds=time.monotonic() - started,
+            details={
+                "accuracies": found.to_json(),
+                "latency_interval_us": list(record.interval_us),
+                "policy": network.policy.to_json(),
+                "training_seconds": trained,
+            },
+        )
+
+    def _latency(self, network: Network, library: Path) -> Callable[[], LatencyRecord]:
+        """Begin to compile, unless the record store knows the network; the record when called."""
+        policy = network.policy
+        place = self._context.about(network.spec, network.sites)
+        known = known_draft(place, policy, self._against)
+        if known is not None:
+            return lambda: known
+        compiling = self._ahead.begin(Draft.of(place, policy), library)
+        return lambda: time_library(place, policy, finished(compiling), self._against)
+
+    def _accuracies(self, network: Network, number: int, folder: Path) -> Accuracies:
+        context, fidelity = self._context, self._fidelity
+        with context.ui.task(f"trial {number}", fidelity.steps(context.dataset)) as task:
+
+            def on_phase(phase: str) -> OnProgress:
+                return lambda now: task.advance(note=f"{phase} epoch {now.epoch}/{now.epochs}")
+
+            return accuracies(
+                network,
+                context.dataset,
+                fidelity,
+                folder,
+                seed=context.config.seed,
+                device=context.config.device,
+                on_phase=on_phase,
+            )

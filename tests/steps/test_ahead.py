@@ -1,0 +1,66 @@
+"""Compiling in another process: what comes back, and what happens when it does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpqdeploy.core import ConfigError, ModelError, Policy, Precision
+from mpqdeploy.nn import ModelSpec, sites
+from mpqdeploy.steps.ahead import Ahead, finished
+from mpqdeploy.steps.drafting import Draft
+from mpqdeploy.targets.library import Library
+from mpqdeploy.targets.target import load_target
+
+SPEC = ModelSpec(name="digits_cnn", num_classes=10, image=(1, 8, 8), options={"width": 4})
+
+
+def draft(tmp_path: Path, policy: Policy | None = None) -> Draft:
+    wide = Policy.uniform(sites(SPEC), Precision(weight_bits=8, act_bits=8))
+    return Draft(
+        spec=SPEC,
+        policy=policy or wide,
+        images=(torch.linspace(0, 1, 8 * 64).reshape(8, *SPEC.image),),
+        seed=0,
+        target=load_target("host"),
+        store=f"sqlite:///{tmp_path / 'records.sqlite'}",
+    )
+
+
+@pytest.mark.slow
+def test_the_library_comes_from_another_process_and_errors_too(tmp_path: Path) -> None:
+    with Ahead() as ahead:
+        library = finished(ahead.begin(draft(tmp_path), tmp_path / "net.so"))
+        bad = ahead.begin(draft(tmp_path, Policy(precisions={})), tmp_path / "bad.so")
+        with pytest.raises(ConfigError, match="no precision is given for site"):
+            finished(bad)
+    loaded = Library(library)
+    assert loaded.inputs[0].shape == (1, 1, 8, 8)
+    # Nothing decides between processes: the same draft compiled here computes the same.
+    here = Library(draft(tmp_path).compile(tmp_path / "here.so"))
+    inputs = loaded.random_inputs()
+    assert all((loaded.run(inputs)[n] == here.run(inputs)[n]).all() for n in ("logits",))
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_fails_its_draft_and_no_other(tmp_path: Path) -> None:
+    with Ahead() as ahead:
+        work = ahead.begin(draft(tmp_path), tmp_path / "first.so")
+        (process,) = ahead.processes()
+        os.kill(process, signal.SIGKILL)
+        with pytest.raises(ModelError, match="died"):
+            finished(work)
+        assert finished(ahead.begin(draft(tmp_path), tmp_path / "second.so")).exists()
+
+
+@pytest.mark.slow
+def test_leaving_the_block_ends_what_nobody_waits_for(tmp_path: Path) -> None:
+    with Ahead() as ahead:
+        ahead.begin(draft(tmp_path), tmp_path / "net.so")
+        (process,) = ahead.processes()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
