@@ -10,15 +10,15 @@ from typing import Any
 
 import optuna
 
-from mpqdeploy.core import Budget, BudgetError, ConfigError, Metric, UserError
+from mpqdeploy.core import Budget, ConfigError, Metric, UserError
 from mpqdeploy.search.bomp.engines import load_engine
-from mpqdeploy.search.bomp.front import pareto
+from mpqdeploy.search.bomp.finding import best_of, front_of, nearest_of
 from mpqdeploy.search.bomp.history import History
 from mpqdeploy.search.bomp.identity import claim_study
 from mpqdeploy.search.bomp.ledger import Ledger, Row
 from mpqdeploy.search.bomp.objective import Kind, Objective
 from mpqdeploy.search.bomp.parameters import Point
-from mpqdeploy.search.bomp.score import Score, excess, violations
+from mpqdeploy.search.bomp.score import Score, violations
 from mpqdeploy.search.bomp.space import Space
 from mpqdeploy.search.bomp.storage import OnNote, open_storage
 from mpqdeploy.search.bomp.trial import Outcome, State, Trial
@@ -217,39 +217,16 @@ class Study:
         return len(done) >= self.settings.trials
 
     def front(self, metric: str) -> tuple[Trial, ...]:
-        """The trials inside every budget whose accuracy and cost no other one beats, by cost."""
-        inside = [(t, t.outcome) for t in self.trials() if t.feasible and t.outcome is not None]
-        pairs = [(outcome.accuracy, outcome.costs[metric]) for _, outcome in inside]
-        return tuple(inside[position][0] for position in pareto(pairs))
+        """See `front_of`."""
+        return front_of(self.trials(), metric)
 
     def best(self) -> Trial:
-        """The best trial inside every budget.
-
-        Raises `BudgetError` where there is none: it names the nearest one and how far it is.
-        """
-        order = self.settings.wanted.order(self.trials())
-        if order and order[0].feasible:
-            return order[0]
-        raise BudgetError(self._shortfall(order), hint="Raise the budget, or try more networks.")
+        """The best trial inside every budget. Raises `BudgetError` where there is none."""
+        return best_of(self.trials(), self.settings.wanted)
 
     def nearest(self) -> Trial | None:
-        """The complete trial that is the least outside the budgets, None where none completed."""
-        complete = [trial for trial in self.trials() if trial.state == "complete"]
-        return min(complete, key=lambda t: (excess(t.violations), t.number), default=None)
-
-    def _shortfall(self, order: Sequence[Trial]) -> str:
-        if not order:
-            return f"none of {len(self.trials())} trials was completed."
-        nearest = order[0]
-        over = ", ".join(
-            f"{metric} {100 * share:.1f} % over"
-            for metric, share in nearest.violations.items()
-            if share > 0
-        )
-        return (
-            f"none of {len(order)} networks meets the budget; "
-            f"trial {nearest.number} is the nearest: {over}."
-        )
+        """See `nearest_of`."""
+        return nearest_of(self.trials())
 
     def _history(self, number: int) -> History:
         return History(
