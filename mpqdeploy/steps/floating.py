@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mpqdeploy.core.files import replacing
@@ -15,18 +16,22 @@ from mpqdeploy.steps.training import following
 WEIGHTS = "float.pt"
 
 
-def float_network(context: Context) -> Done:
-    """Result: `{"accuracy", "epochs"}`; file `float.pt`.
+def float_network(
+    context: Context, name: str = "float", inputs: Mapping[str, object] | None = None
+) -> Done:
+    """Result: `{"accuracy", "epochs"}`; file `float.pt`. `inputs`: what makes it another network
+    than the configured one.
 
     A given checkpoint is trained on only where `train.epochs` says so. Scale-Clip reshaping is on
     while training from scratch [r]; a checkpoint's weights are left as they are.
     """
     config = context.config
-    inputs = {
+    given = {
         **config.part("model", "data", "train", "seed", "device"),
         "checkpoint": _digest(config.model.checkpoint or config.model.backbone),
+        **(inputs or {}),
     }
-    return context.folder.step("float", inputs, lambda folder: _work(context, folder))
+    return context.folder.step(name, given, lambda folder: _work(context, folder))
 
 
 def _work(context: Context, folder: Path) -> dict[str, float]:
@@ -38,7 +43,9 @@ def _work(context: Context, folder: Path) -> dict[str, float]:
     load_start(net, config.model)
     recipe = config.train.recipe()
     if recipe.epochs:
-        reshape = config.model.checkpoint is None and config.search.reshape
+        # Of the supernet's search: bomp-nas has its trials trained without it.
+        scale_clip = config.search.reshape and config.search.engine != "bomp-nas"
+        reshape = config.model.checkpoint is None and scale_clip
         job = Training(recipe=recipe, reshape=reshape)
         steps = len(job.loader(context))
         with following(context.ui, "float training", recipe.epochs, steps) as on_step:

@@ -38,11 +38,10 @@ def measure(
     def work(_: object) -> list[dict[str, Any]]:
         with context.ui.step("measure everything in turn"):
             networks = {**baselines, SEARCHED: searched}
-            records = _time(context, networks, rivals)
+            records = timed(context, networks, rivals)
         rows = [
-            _rival(context, "float32", FLOAT, 4.0, rivals, floating, records),
-            _rival(context, "int8", INT8, 1.0, rivals, floating, records),
-            *(_compiled(context, name, done, records[name]) for name, done in networks.items()),
+            *rival_rows(context, rivals, floating, records),
+            *(compiled_row(context, name, done, records[name]) for name, done in networks.items()),
         ]
         return [row.to_json() for row in rows]
 
@@ -76,16 +75,29 @@ def budgets_now(
     )
 
 
-def _time(context: Context, networks: Mapping[str, Done], rivals: Done) -> dict[str, LatencyRecord]:
+def timed(
+    context: Context, networks: Mapping[str, Done], rivals: Done | None
+) -> dict[str, LatencyRecord]:
+    """The libraries of deployed networks by name, and the rivals if there are any, in turn."""
     threads = context.target.threads
-    calls: dict[str, Callable[[], object]] = {
-        name: bound(rivals.folder / name, context.spec.image, threads) for name in (FLOAT, INT8)
-    }
+    calls: dict[str, Callable[[], object]] = {}
+    if rivals is not None:
+        for name in (FLOAT, INT8):
+            calls[name] = bound(rivals.folder / name, context.spec.image, threads)
     for name, done in networks.items():
         library = Library(done.folder / LIBRARY)
         calls[name] = library.bound(library.random_inputs())
     timers = {name: call_timer(call, threads=threads) for name, call in calls.items()}
     return measure_together(timers, context.protocol, context.fingerprint)
+
+
+def rival_rows(
+    context: Context, rivals: Done, floating: Done, records: Mapping[str, LatencyRecord]
+) -> tuple[Row, Row]:
+    return (
+        _rival(context, "float32", FLOAT, 4.0, rivals, floating, records),
+        _rival(context, "int8", INT8, 1.0, rivals, floating, records),
+    )
 
 
 def _rival(
@@ -109,7 +121,8 @@ def _rival(
     )
 
 
-def _compiled(context: Context, name: str, done: Done, record: LatencyRecord) -> Row:
+def compiled_row(context: Context, name: str, done: Done, record: LatencyRecord) -> Row:
+    """A deployed network's row; `context` is about that network."""
     policy = policy_of(done)
     counted = context.counted
     return Row(

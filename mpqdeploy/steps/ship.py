@@ -17,9 +17,12 @@ from mpqdeploy.targets.library import Library
 BUNDLE = "bundle"
 
 
-def ship(context: Context, deployed: Done, row: Row, float_accuracy: float) -> Path:
-    """Write `run_dir/bundle` and return it; a bundle that was there is replaced as a whole."""
-    folder = context.folder.path / BUNDLE
+def ship(
+    context: Context, deployed: Done, row: Row, float_accuracy: float, name: str = BUNDLE
+) -> Path:
+    """Write `run_dir/bundle`, or whatever `name` says, and return it; a bundle that was there is
+    replaced as a whole."""
+    folder = context.folder.path / name
     library = Library(deployed.folder / LIBRARY)
     decoding = context.task.decoding(context.dataset.classes)
     metric = context.task.metric.replace("-", "")
