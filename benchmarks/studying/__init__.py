@@ -1,0 +1,1 @@
+"""What benchmarks/bompnas.py runs: known functions, tables of networks, and races of engines."""
