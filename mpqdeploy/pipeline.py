@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mpqdeploy.config import Config
-from mpqdeploy.core import Budget, ConfigError, CostTable, Precision
+from mpqdeploy.core import Budget, ConfigError, CostTable
 from mpqdeploy.core.files import write_json
 from mpqdeploy.nn.training import is_leader, joined
-from mpqdeploy.results import Round, Row, Summary
+from mpqdeploy.results import SUMMARY, Round, Row, Summary
 from mpqdeploy.run_folder import Done, RunFolder
 from mpqdeploy.steps.anchors import Anchors, anchors, read_anchors
+from mpqdeploy.steps.baselines import baselines
 from mpqdeploy.steps.context import Context, prepare
 from mpqdeploy.steps.demand import ask
 from mpqdeploy.steps.deploy import deploy
-from mpqdeploy.steps.finetune import finetune, from_float, from_search
-from mpqdeploy.steps.floating import WEIGHTS, float_network
+from mpqdeploy.steps.finetune import finetune, from_search
+from mpqdeploy.steps.floating import float_network
 from mpqdeploy.steps.measure import budgets_now, measure, rows_of
 from mpqdeploy.steps.present import print_plan, print_search, print_summary
 from mpqdeploy.steps.profile import latency_table
@@ -31,9 +32,8 @@ from mpqdeploy.steps.rivals import rivals
 from mpqdeploy.steps.search import load_result, rounds_of, search, shipped_round
 from mpqdeploy.steps.ship import ship
 from mpqdeploy.steps.together import follow
+from mpqdeploy.study_pipeline import StudyRun
 from mpqdeploy.ui import Ui
-
-SUMMARY = "summary.json"
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
         return None
     if dry_run:
         folder.check(config.snapshot())
-        print_plan(prepare(config, folder, ui), until)
+        _made(prepare(config, folder, ui)).plan(until)
         return None
     if until == "report" and not (config.run_dir / SUMMARY).exists():
         raise ConfigError(
@@ -61,16 +61,24 @@ def run(
             follow(config, world)
             return None
         with folder:
-            context = prepare(config, folder, ui, world)
+            made = _made(prepare(config, folder, ui, world))
             folder.claim(config.snapshot(), fresh=fresh)
-            summary = _Run(context).go(until)
+            summary = made.go(until)
         world.tell(None)
         return summary
+
+
+def _made(context: Context) -> _Run | StudyRun:
+    """What the engine asks for: one network's bits, or networks of a space."""
+    return StudyRun(context) if context.config.search.engine == "bomp-nas" else _Run(context)
 
 
 @dataclass(frozen=True)
 class _Run:
     context: Context
+
+    def plan(self, until: str | None) -> None:
+        print_plan(self.context, until)
 
     def go(self, until: str | None) -> Summary | None:
         context, ui = self.context, self.context.ui
@@ -107,8 +115,8 @@ class _Run:
             known = (*known, *rounds_of(searched))
             deployed = self._deploy_searched(attempt, searched)
             against = rivals(context, floating)
-            baselines = self._baselines(floating)
-            measured = measure(context, attempt, deployed, baselines, against, floating)
+            beside = baselines(context, floating)
+            measured = measure(context, attempt, deployed, beside, against, floating)
             rows = rows_of(measured)
             budgets = budgets_now(context.config.budgets, found.budgets, rows)
             known = (*known, shipped_round(known[-1], rows, found.reference, attempt))
@@ -146,24 +154,6 @@ class _Run:
                 {"searched": searched},
             )
         return deploy(context, name, tuned, everywhere=True)
-
-    def _baselines(self, floating: Done) -> dict[str, Done]:
-        chosen = self.context.config.uniform_baselines()
-        return {f"uniform {precision}": self._baseline(precision, floating) for precision in chosen}
-
-    def _baseline(self, precision: Precision, floating: Done) -> Done:
-        context = self.context
-        policy = context.uniform(precision)
-        name = f"uniform-{precision.weight_bits}-{precision.act_bits}"
-        with context.ui.step(f"baseline: uniform {precision}"):
-            tuned = finetune(
-                context,
-                name,
-                policy,
-                lambda: from_float(context, policy, floating.folder / WEIGHTS),
-                {"float": floating},
-            )
-            return deploy(context, name, tuned, everywhere=False)
 
     def _finish(
         self,

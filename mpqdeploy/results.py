@@ -8,6 +8,9 @@ from typing import Any
 
 from mpqdeploy.core import Budget, LatencyRecord, Policy
 
+SUMMARY = "summary.json"
+"""Where a finished run has its summary."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -94,6 +97,7 @@ class Summary:
     """Everything the last table and the report show.
 
     `metric` is what the rows' accuracy is called.
+    `pareto` are the bundles of the front beside `bundle`, where a search has a front.
     `budgets` are by the clock of the last measurement, `loop_budgets` by that of the rounds.
     """
 
@@ -106,6 +110,7 @@ class Summary:
     loop_budgets: tuple[Budget, ...] = ()
     metric: str = "top-1"
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pareto: tuple[str, ...] = ()
 
     @property
     def searched(self) -> Row:
@@ -123,6 +128,7 @@ class Summary:
             "rows": [row.to_json() for row in self.rows],
             "rounds": [turn.to_json() for turn in self.rounds],
             "bundle": self.bundle,
+            "pareto": list(self.pareto),
             "report": self.report,
             "loop_budgets": [asdict(budget) for budget in self.loop_budgets],
             "metric": self.metric,

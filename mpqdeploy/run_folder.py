@@ -118,7 +118,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what earlier runs worked out, and nothing else."""
-        for folder in ("steps", "tensorboard"):
+        for folder in ("steps", "tensorboard", "pareto"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
         for file in ("run.log", "mlflow.json"):
             (self.path / file).unlink(missing_ok=True)

@@ -16,13 +16,12 @@ from mpqdeploy.config.sections import (
     LogSection,
     MeasureSection,
     ModelSection,
-    PrecisionText,
     RefitSection,
     SearchSection,
-    Section,
     TargetSection,
     TrainSection,
 )
+from mpqdeploy.config.types import PrecisionText, Section
 from mpqdeploy.config.yaml_file import apply_override, read_yaml
 from mpqdeploy.core import Precision, parse_precisions
 

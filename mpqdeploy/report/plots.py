@@ -82,33 +82,33 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def bits(policy: Policy, costs: Mapping[str, float]) -> str:
-    """Weight and activation bits of every site, in execution order, and what each site costs."""
+    """Weight and activation bits of every site, in execution order, and what each site costs,
+    where `costs` says so."""
     names = list(policy.precisions)
     figure = go.Figure()
     weight = [policy[name].weight_bits for name in names]
     act = [policy[name].act_bits for name in names]
     figure.add_bar(x=names, y=weight, name="weight bits", marker_color=ACCENT)
     figure.add_bar(x=names, y=act, name="activation bits", marker_color="#74c0d0")
-    figure.add_scatter(
-        x=names,
-        y=[costs.get(name) for name in names],
-        name="predicted latency (µs)",
-        yaxis="y2",
-        mode="lines+markers",
-        line={"color": WARN, "width": 1.5},
-    )
-    figure.update_layout(
-        **LAYOUT,
-        yaxis_title="bits",
-        yaxis2={
-            "title": "µs",
-            "overlaying": "y",
-            "side": "right",
-            "rangemode": "tozero",
-            "showgrid": False,
-        },
-        barmode="group",
-    )
+    figure.update_layout(**LAYOUT, yaxis_title="bits", barmode="group")
+    if costs:
+        figure.add_scatter(
+            x=names,
+            y=[costs.get(name) for name in names],
+            name="predicted latency (µs)",
+            yaxis="y2",
+            mode="lines+markers",
+            line={"color": WARN, "width": 1.5},
+        )
+        figure.update_layout(
+            yaxis2={
+                "title": "µs",
+                "overlaying": "y",
+                "side": "right",
+                "rangemode": "tozero",
+                "showgrid": False,
+            }
+        )
     return fragment(figure)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpqdeploy.core import Budget, CostTable
 from mpqdeploy.core.agreement import Certificate
@@ -14,6 +14,9 @@ from mpqdeploy.report import plots
 from mpqdeploy.report.search_plots import curves, maps
 from mpqdeploy.results import Row, Summary
 from mpqdeploy.search.engine import Epoch
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 UNITS = {"latency": "µs", "bytes": "B", "bops": "BOPs"}
 
@@ -44,12 +47,6 @@ def write_report(path: Path, summary: Summary, material: Material) -> None:
 
 def render(summary: Summary, material: Material, plotly: str) -> str:
     """The report's HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("mpqdeploy", "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters.update(amount=amount, interval=interval)
     latency = next((b for b in summary.loop_budgets if b.metric == "latency"), None)
     policy = summary.searched.policy
     costs = (
@@ -63,13 +60,29 @@ def render(summary: Summary, material: Material, plotly: str) -> str:
         "rounds": plots.rounds(summary.rounds, latency),
         "search": [group for group in (curves(material.history), maps(material.history)) if group],
     }
-    return environment.get_template("report.html.j2").render(
-        summary=summary,
-        material=material,
-        figures=figures,
-        verdicts=[verdict(summary.searched, budget) for budget in summary.budgets],
-        plotly=plotly,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            title=summary.title,
+            summary=summary,
+            material=material,
+            figures=figures,
+            verdicts=[verdict(summary.searched, budget) for budget in summary.budgets],
+            plotly=plotly,
+        )
     )
+
+
+def environment() -> Environment:
+    """The templates, with the filters that they use."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("mpqdeploy", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    made.filters.update(amount=amount, interval=interval)
+    return made
 
 
 def verdict(row: Row, budget: Budget) -> Mapping[str, Any]:

@@ -11,14 +11,17 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.steps.drafting import Draft
+
+if TYPE_CHECKING:
+    from mpqdeploy.steps.drafting import Draft
 
 _LOWEST_PRIORITY = 19
 
@@ -73,6 +76,8 @@ def finished(work: Future[Path]) -> Path:
 
 def _settle() -> None:
     """Runs in the process: out of training's way, deaf to Ctrl-C, and not to outlive its maker."""
+    # Brevitas says so at every import, and nothing here uses it.
+    warnings.filterwarnings("ignore", message="fast_hadamard_transform")
     import torch
 
     os.nice(_LOWEST_PRIORITY)

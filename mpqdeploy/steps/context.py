@@ -164,7 +164,8 @@ def prepare(config: Config, folder: RunFolder, ui: Ui, world: World = ALONE) -> 
         target=target,
         world=world,
     )
-    _check_counted_budgets(context)
+    if config.search.engine != "bomp-nas":  # whose networks may be smaller than this one
+        _check_counted_budgets(context)
     return context
 
 

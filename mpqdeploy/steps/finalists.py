@@ -22,7 +22,7 @@ class Finalist:
     context: Context
     floating: Done
     deployed: Done
-    trial: Trial | None = None
+    trial: Trial
 
 
 def chosen(front: Sequence[Trial], best: Trial, most: int) -> tuple[Trial, ...]:

@@ -79,5 +79,7 @@ def print_summary(ui: Ui, summary: Summary) -> None:
     if not summary.holds:
         ui.warn("the best network so far was shipped; it is over a budget.")
     ui.say(f"bundle: {summary.bundle}")
+    for folder in summary.pareto:
+        ui.say(f"also on the front: {folder}")
     ui.say(f"report: {summary.report}")
     ui.result(summary.to_json())

@@ -29,13 +29,14 @@ def report(
         certificate=Certificate.from_json(deployed.result["certificate"]),
         kernels=deployed.result["compile"]["steps"],
         notes=searched.result["notes"],
-        machine=_machine(context),
+        machine=machine_of(context),
         config=yaml.safe_dump(context.config.snapshot(), sort_keys=False),
     )
     write_report(Path(summary.report), summary, material)
 
 
-def _machine(context: Context) -> dict[str, str]:
+def machine_of(context: Context) -> dict[str, str]:
+    """The line under a report's title."""
     found = context.fingerprint
     return {
         "CPU": found.cpu,

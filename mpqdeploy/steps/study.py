@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mpqdeploy.core import Budget
+from mpqdeploy.core import Budget, ConfigError
 from mpqdeploy.run_folder import SCRATCH, Done
 from mpqdeploy.search.bomp import Study, Trial
 from mpqdeploy.search.bomp.networks import Networks
@@ -16,6 +16,27 @@ from mpqdeploy.steps.study_progress import Listener
 from mpqdeploy.steps.trial import Trials
 
 JOURNAL = "study.journal"
+
+
+def check_study(context: Context) -> None:
+    """Raise `ConfigError` for a key that means one fixed network, and for several processes."""
+    config = context.config
+    fixed = {
+        "model.checkpoint": config.model.checkpoint,
+        "model.backbone": config.model.backbone,
+        "model.pins": config.model.pins,
+        "search.exclude": config.search.exclude,
+    }
+    for key, value in fixed.items():
+        if value:
+            raise ConfigError(
+                f"{key}: bomp-nas builds many networks, and this is for one.", hint="Leave it out."
+            )
+    if context.world.size > 1:
+        raise ConfigError(
+            "bomp-nas does not share a trial among processes.",
+            hint="Start one run each, with a run_dir of its own and one search.study for all.",
+        )
 
 
 def networks_of(context: Context) -> Networks:
