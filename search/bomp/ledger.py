@@ -172,8 +172,9 @@ class Ledger:
         try:
             self._patience.call(write)
         except UpdateFinishedTrialError:
-            # Also where the first try got through and only its answer was lost.
-            return self._storage.get_trial(row.row).state == state
+            # The first try may have got through, and only its answer have been lost.
+            there = self._patience.call(lambda: self._storage.get_trial(row.row))
+            return there.state == state and notes.keys() <= there.user_attrs.keys()
         return True
 
     def beat(self) -> None:

@@ -167,9 +167,9 @@ def test_settings_that_cannot_be_are_refused(
 
 def test_many_workers_share_the_trials(storage: str) -> None:
     """Threads, each with the study open for itself: every claim is contested."""
-    settings = replace(RANDOM, trials=16)
+    settings = replace(RANDOM, trials=8)
     evaluated: list[int] = []
-    meet = threading.Barrier(4)
+    meet = threading.Barrier(3)
 
     def work() -> None:
         study = opened(storage, settings)
@@ -182,14 +182,14 @@ def test_many_workers_share_the_trials(storage: str) -> None:
         study.run(evaluate)
 
     opened(storage, settings)
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert sorted(evaluated) == list(range(16))
+    assert sorted(evaluated) == list(range(8))
     trials = opened(storage, settings).trials()
-    assert [trial.state for trial in trials] == ["complete"] * 16
+    assert [trial.state for trial in trials] == ["complete"] * 8
 
 
 def test_asking_and_telling_out_of_order(tmp_path: Path) -> None:
