@@ -35,9 +35,9 @@ class StudyRun:
     """One run. Raises `ConfigError` for a configuration that bomp-nas cannot take."""
 
     def __init__(self, context: Context) -> None:
-        check_study(context)
         self._context = context
         self._networks = networks_of(context)
+        check_study(context, self._networks)
         self._bomp = context.config.search.bomp
         self._objective = self._bomp.settings(context.config.seed).wanted
 

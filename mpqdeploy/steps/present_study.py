@@ -20,7 +20,7 @@ def print_study_plan(context: Context, networks: Networks, until: str | None) ->
     plan = [
         f"reference: compile and time {context.spec.name} at uniform 8/8 on {context.target.name}"
         f" ({context.target.isa})",
-        f"study: {bomp.trials} of {networks.space.count():.3g} networks, proposed by"
+        f"study: {bomp.trials} of {_count(networks.space.count())} networks, proposed by"
         f" {bomp.sampler}; a trial: {bomp.epochs} epochs in float, post-training quantization,"
         f" {bomp.qaft_epochs} of fine-tuning, compiled and timed; kept in"
         f" {config.search.study or config.run_dir}",
@@ -38,6 +38,10 @@ def print_study_plan(context: Context, networks: Networks, until: str | None) ->
     for number, line in enumerate(shown, 1):
         ui.say(f"{number}. {line}")
     ui.result({"plan": shown, "budgets": budgets, "networks": networks.space.count()})
+
+
+def _count(networks: int) -> str:
+    return f"{networks:,}" if networks < 1_000_000 else f"{networks:.3g}"
 
 
 def print_front(ui: Ui, front: Sequence[Trial], best: Trial, metric: Metric) -> None:

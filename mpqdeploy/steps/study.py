@@ -9,6 +9,7 @@ from mpqdeploy.run_folder import SCRATCH, Done
 from mpqdeploy.search.bomp import Study, Trial
 from mpqdeploy.search.bomp.networks import Networks
 from mpqdeploy.search.bomp.reachable import check_smallest
+from mpqdeploy.search.bomp.study import check_settings
 from mpqdeploy.steps.ahead import Ahead
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.draft import Reference
@@ -18,8 +19,9 @@ from mpqdeploy.steps.trial import Trials
 JOURNAL = "study.journal"
 
 
-def check_study(context: Context) -> None:
-    """Raise `ConfigError` for a key that means one fixed network, and for several processes."""
+def check_study(context: Context, networks: Networks) -> None:
+    """Raise `ConfigError` for a key that means one fixed network, for several processes, and for
+    settings that no study can have."""
     config = context.config
     fixed = {
         "model.checkpoint": config.model.checkpoint,
@@ -37,6 +39,10 @@ def check_study(context: Context) -> None:
             "bomp-nas does not share a trial among processes.",
             hint="Start one run each, with a run_dir of its own and one search.study for all.",
         )
+    # What the limits are in µs is measured later; that there are any is known now.
+    limits = [section.parsed() for section in config.budgets]
+    budgets = [Budget(metric=limit.metric, limit=limit.value) for limit in limits]
+    check_settings(networks.space, budgets, config.search.bomp.settings(config.seed))
 
 
 def networks_of(context: Context) -> Networks:

@@ -101,7 +101,7 @@ class Study:
         engine or objective (and shows the difference), for settings that cannot be, and where
         the storage does not answer.
         """
-        _check(space, budgets, settings)
+        check_settings(space, budgets, settings)
         database, waiting = open_storage(storage, patience, on_note)
         study = waiting.call(
             lambda: optuna.create_study(
@@ -266,7 +266,8 @@ class Study:
         )
 
 
-def _check(space: Space, budgets: Sequence[Budget], settings: StudySettings) -> None:
+def check_settings(space: Space, budgets: Sequence[Budget], settings: StudySettings) -> None:
+    """What `Study.open` checks before it touches a storage. Raises `ConfigError`."""
     load_engine(settings.engine)
     settings.wanted.check(budgets)
     for name, least in (("trials", 1), ("initial", 1), ("seed", 0)):

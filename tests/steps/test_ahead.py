@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,34 @@ def test_leaving_the_block_ends_what_nobody_waits_for(tmp_path: Path) -> None:
         (process,) = ahead.processes()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+@pytest.mark.slow
+def test_it_does_not_outlive_the_process_that_made_it(tmp_path: Path) -> None:
+    """Killed without a word, as a machine's memory guard kills."""
+    script = f"""
+import time
+from pathlib import Path
+from tests.steps.test_ahead import Ahead, draft
+if __name__ == "__main__":
+    folder = Path({str(tmp_path)!r})
+    with Ahead() as ahead:
+        ahead.begin(draft(folder), folder / "net.so").result()
+        print(*ahead.processes(), flush=True)
+        time.sleep(600)
+"""
+    file = tmp_path / "maker.py"
+    file.write_text(script, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    maker = subprocess.Popen(
+        [sys.executable, str(file)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert maker.stdout is not None
+    process = int(maker.stdout.readline())
+    os.kill(process, 0)  # it is there
+    maker.kill()
+    maker.wait()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{process}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{process}").exists()
