@@ -14,6 +14,7 @@ from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.search.bomp.engines import Proposer, load_engine
 from mpqdeploy.search.bomp.front import hypervolume_curve
 from mpqdeploy.search.bomp.history import History
+from mpqdeploy.search.bomp.parameters import Point
 from mpqdeploy.search.bomp.score import violations
 from mpqdeploy.search.bomp.trial import Trial
 from mpqdeploy.ui import Ui
@@ -71,7 +72,7 @@ def race(function: Function, engine: str, seed: int, trials: int) -> Record:
             seed=seed,
         )
         began = time.perf_counter()
-        point = proposer.propose(history)
+        point = function.admit(proposer.propose(history), history.tried)
         seconds.append(time.perf_counter() - began)
         done.append(_tried(function, number, point))
     return {
@@ -83,7 +84,7 @@ def race(function: Function, engine: str, seed: int, trials: int) -> Record:
     }
 
 
-def _tried(function: Function, number: int, point: Any) -> Trial:
+def _tried(function: Function, number: int, point: Point) -> Trial:
     outcome = function.evaluate(point)
     over = violations(outcome.costs, function.budgets)
     return Trial(number=number, state="complete", point=point, outcome=outcome, violations=over)
