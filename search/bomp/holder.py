@@ -19,7 +19,7 @@ class Holder:
 
     `place` names the machine since its last start, and the name space of its process ids: two
     containers on one machine do not see each other's processes. `started` tells a process from a
-    later one with its id.
+    later one with its id: ticks since the machine's start, which no change of its clock moves.
     """
 
     worker: str
@@ -36,7 +36,7 @@ class Holder:
             host=socket.gethostname(),
             place=_place(),
             process=process,
-            started=psutil.Process(process).create_time(),
+            started=_started(process),
         )
 
     def to_json(self) -> dict[str, str | int | float]:
@@ -48,16 +48,24 @@ class Holder:
             return None
         try:
             process = psutil.Process(self.process)
-            return (
-                abs(process.create_time() - self.started) < 1.0
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
+            same = _started(self.process) == self.started
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
 
+def _started(process: int) -> float:
+    """Raises `psutil.NoSuchProcess`."""
+    try:
+        line = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(process).create_time()
+    # The name stands in parentheses and may hold spaces; the time is the 20th field behind it.
+    return float(line.rpartition(")")[2].split()[19])
+
+
 def _place() -> str:
-    """Empty parts where a system does not tell: processes there are judged by their beats."""
+    """Without Linux's /proc, the machine alone: there are no name spaces of process ids there."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         names = Path("/proc/self/ns/pid").readlink()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from mpqdeploy.search.bomp import holder
 from mpqdeploy.search.bomp.holder import Holder, holder_from_json
 
 
@@ -25,10 +26,8 @@ def test_a_process_that_ended_is_dead_and_so_is_one_whose_id_was_given_again() -
 
 
 def test_a_killed_process_is_dead_before_its_parent_asks() -> None:
-    import psutil
-
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = psutil.Process(child.pid).create_time()
+    started = holder._started(child.pid)
     held = replace(Holder.here(), process=child.pid, started=started)
     assert held.lives()
     os.kill(child.pid, 9)
@@ -39,3 +38,9 @@ def test_a_killed_process_is_dead_before_its_parent_asks() -> None:
 
 def test_nothing_is_known_of_another_place() -> None:
     assert replace(Holder.here(), place="another machine").lives() is None
+
+
+def test_the_start_is_in_the_order_of_the_processes() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert holder._started(child.pid) >= Holder.here().started
+    child.communicate(b"\n")
