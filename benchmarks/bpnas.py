@@ -64,7 +64,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     rooms = parser.add_argument("--rooms", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4])
     rooms.help = "of the front: BOPs budgets as shares of the reachable range"
     parser.add_argument("--tune-epochs", type=int, default=1, help="of the front and the table")
-    parser.add_argument("--tune-lr", type=float, default=0.02)
+    parser.add_argument("--tune-lr", type=float, default=0.01)
+    split = parser.add_argument("--tune-split", choices=("fit", "search"), default="fit")
+    split.help = "fit: an epoch is all training images; search: a fifth of them"
     parser.add_argument("--mode", choices=("joint", "factorized"), default="joint")
     parser.add_argument("--epochs", type=int, default=10, help="of every search")
     parser.add_argument("--steps", type=int, default=None, help="per epoch, instead of one pass")
@@ -102,8 +104,15 @@ class _Bench:
         self._device = str(pick_device(self._setting.device))
         # Records of other settings are left where they are.
         self._work = options.work / f"{options.network}-{digest(asdict(self._settings))}"
-        recipe = Recipe(epochs=options.tune_epochs, lr=options.tune_lr, weight_decay=1e-4)
-        self._tuning = Tuning(self._setting, recipe, self._work / "tuned", ui)
+        self._tuning = Tuning(
+            setting=self._setting,
+            recipe=Recipe(
+                epochs=options.tune_epochs, batch_size=64, lr=options.tune_lr, weight_decay=1e-4
+            ),
+            split=options.tune_split,
+            folder=self._work / "tuned",
+            ui=ui,
+        )
 
     def run(self) -> None:
         for claim in self._options.claim:

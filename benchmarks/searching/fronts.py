@@ -71,7 +71,7 @@ class Fronts:
         for record in found:
             self._ui.note(f"fine-tuning {record['name']}")
             record["test_accuracy"] = self._tuning.accuracy(Policy.from_json(record["policy"]))
-            record["epochs"] = self._tuning.recipe.epochs
+            record["epochs"] = self._tuning.epochs
         return self._timed(found)
 
     def _uniform(self, precision: Precision) -> Record:

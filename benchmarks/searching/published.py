@@ -79,7 +79,7 @@ def published(
     for name, policy in policies.items():
         ui.note(f"fine-tuning: {name}")
         accuracy = tuning.accuracy(policy)
-        found.append(_record(setting, name, policy, accuracy, tuning.recipe.epochs, whole))
+        found.append(_record(setting, name, policy, accuracy, tuning.epochs, whole))
     return found
 
 
@@ -106,7 +106,7 @@ def summary(records: Sequence[Mapping[str, Any]], device: str) -> list[list[str]
             _times(r["bops"]),
             f"{100 * r['top1']:.2f} %",
             f"{own - 100 * r['top1']:.2f}",
-            str(r["epochs"]),
+            f"{r['epochs']:g}",
             device,
         ]
         for r in records
@@ -141,7 +141,7 @@ def _record(
     name: str,
     policy: Policy,
     accuracy: float,
-    epochs: int,
+    epochs: float,
     whole: Mapping[str, float],
 ) -> Record:
     return {

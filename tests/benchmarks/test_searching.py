@@ -111,7 +111,7 @@ def test_a_front_compares_at_equal_measured_latency(tmp_path: Path) -> None:
     target = load_target("host")
     drafts = Drafts(given, target, kernel_store(tmp_path), tmp_path / "drafts")
     recipe = Recipe(epochs=1, batch_size=32, lr=0.02)
-    tuning = Tuning(given, recipe, tmp_path / "tuned", QUIET)
+    tuning = Tuning(given, recipe, "search", tmp_path / "tuned", QUIET)
     front = fronts.Fronts(drafts, SHORT, tuning, tmp_path / "front", QUIET)
     records = front.records([0.5], target.precisions[:2])
     assert [r["method"] for r in records] == ["uniform", "uniform", "bops", "latency", "program"]
@@ -119,6 +119,8 @@ def test_a_front_compares_at_equal_measured_latency(tmp_path: Path) -> None:
     kept = read_json(tmp_path / "front" / "bops-0.500.json")
     assert records[3]["limit"] == records[4]["limit"] == kept["latency_us"]
     assert records[3]["inside"] or records[3]["rounds"] == fronts.ROUNDS
+    share = given.dataset.size("search") / given.dataset.size("fit")
+    assert {r["epochs"] for r in records} == {round(share, 2)}
     assert all(0 < r["test_accuracy"] <= 1 and r["of_wide"][0] > 0 for r in records)
     assert records[0]["of_wide"][0] == 1.0  # 8/8 is the clock itself
     rows = fronts.summary(records)
@@ -136,7 +138,7 @@ def test_our_rows_stand_beside_the_papers(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(published, "GOALS", {"fewer bytes": ("bytes", 8.0)})
     given = setting(tmp_path)
     recipe = Recipe(epochs=1, batch_size=32, lr=0.02)
-    tuning = Tuning(given, recipe, tmp_path / "tuned", QUIET)
+    tuning = Tuning(given, recipe, "search", tmp_path / "tuned", QUIET)
     records = published.published(
         given, SHORT, tuning, parse_precisions(("4/4",)), tmp_path / "published", QUIET
     )
