@@ -31,6 +31,7 @@ class Ahead:
 
     def __enter__(self) -> Self:
         self._pool = self._start()
+        self._last: Future[Path] | None = None
         return self
 
     def __exit__(
@@ -39,9 +40,10 @@ class Ahead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A compilation that nobody waits for any more is not waited for either.
-        for process in self.processes():
-            os.kill(process, signal.SIGKILL)
+        if self._last is not None and not self._last.done():
+            # A compilation that nobody waits for any more is not waited for here either.
+            for process in self.processes():
+                os.kill(process, signal.SIGKILL)
         self._pool.shutdown(cancel_futures=True)
 
     def processes(self) -> tuple[int, ...]:
@@ -51,10 +53,11 @@ class Ahead:
     def begin(self, draft: Draft, library: Path) -> Future[Path]:
         """Start compiling `draft` to `library`; `finished` waits for it."""
         try:
-            return self._pool.submit(draft.compile, library)
+            self._last = self._pool.submit(draft.compile, library)
         except BrokenProcessPool:  # the last one took its process with it
             self._pool = self._start()
-            return self._pool.submit(draft.compile, library)
+            self._last = self._pool.submit(draft.compile, library)
+        return self._last
 
     def _start(self) -> ProcessPoolExecutor:
         # A fork would inherit torch's and TVM's threads in whatever state they are.
