@@ -13,7 +13,7 @@ from mpqdeploy.search.bomp import Trial
 from mpqdeploy.search.bomp.finding import best_of, front_of
 from mpqdeploy.steps.baselines import baselines
 from mpqdeploy.steps.context import Context
-from mpqdeploy.steps.finalists import Finalist, chosen, finalist
+from mpqdeploy.steps.finalists import Finalist, chosen, finalist, name_of
 from mpqdeploy.steps.floating import float_network
 from mpqdeploy.steps.measure import budgets_now, rows_of
 from mpqdeploy.steps.measure_front import Comparison, measure_front
@@ -66,15 +66,17 @@ class StudyRun:
         if until == "search":
             print_front(context.ui, front, best, self._bomp.front)
             return None
-        summary = self._finish(chosen(front, best, self._bomp.pareto), budgets)
-        show(trials, summary)
+        picked = chosen(front, best, self._bomp.pareto)
+        summary = self._finish(picked, budgets)
+        accuracies = {row.name: row.accuracy for row in summary.rows}
+        show(trials, summary, {trial.number: accuracies[name_of(trial)] for trial in picked})
         write_json(context.folder.path / SUMMARY, summary.to_json())
         print_summary(context.ui, summary)
         return summary
 
     def _finish(self, picked: Sequence[Trial], loop_budgets: tuple[Budget, ...]) -> Summary:
         context = self._context
-        finalists = [finalist(context, self._networks, trial, everywhere=False) for trial in picked]
+        finalists = [finalist(context, self._networks, trial) for trial in picked]
         rows = rows_of(measure_front(context, finalists, self._beside()))
         budgets = budgets_now(context.config.budgets, loop_budgets, rows)
         found = {row.name: row for row in rows}

@@ -23,7 +23,7 @@ class StudyMaterial:
     """What the report shows. `summary` is there once the front has been trained in full.
 
     `metric` is the cost of the front, `ceiling` how much of it counts as a volume. `wanted`: how
-    many trials there will be.
+    many trials there will be. `tested`: accuracy on the test set by trial number.
     """
 
     title: str
@@ -34,6 +34,7 @@ class StudyMaterial:
     space: Space
     trials: Sequence[Trial]
     summary: Summary | None
+    tested: Mapping[int, float]
     machine: Mapping[str, str]
     config: str
 
@@ -49,10 +50,9 @@ def render_study(material: StudyMaterial, plotly: str) -> str:
     """The page's HTML."""
     trials, metric, summary = material.trials, material.metric, material.summary
     front = front_of(trials, metric)
-    rows = [row for row in summary.rows if row.name.startswith("trial-")] if summary else []
     shares = importances(trials, material.space)
     figures = {
-        "front": study_front(trials, front, rows, material.budgets, metric),
+        "front": study_front(trials, front, material.tested, material.budgets, metric),
         "hypervolume": hypervolume_plot(trials, metric, material.ceiling),
         "importances": importance_plot(shares) if shares else "",
         "bits": [(f"trial {trial.number}", _bits(trial)) for trial in front],

@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 from mpqdeploy.core import Budget
 from mpqdeploy.report.plots import ACCENT, INK, LAYOUT, MUTED, WARN, fragment
 from mpqdeploy.report.search_plots import AXES
-from mpqdeploy.results import Row
 from mpqdeploy.search.bomp import Outcome, Trial
 from mpqdeploy.search.bomp.front import hypervolume_curve
 
@@ -19,12 +18,15 @@ MOST_BARS = 20
 def study_front(
     trials: Sequence[Trial],
     front: Sequence[Trial],
-    rows: Sequence[Row],
+    tested: Mapping[int, float],
     budgets: Sequence[Budget],
     metric: str,
 ) -> str:
-    """Accuracy against cost: trials inside and outside the budgets, the front, and the `rows` that
-    were trained in full, whose accuracy is of the test set."""
+    """Accuracy against cost: trials inside and outside the budgets, and the front.
+
+    `tested`: accuracy on the test set of the trials that were trained in full. They are drawn at
+    their trials' latency, because the last measurement has another clock than the budget's line.
+    """
     figure = go.Figure()
     inside = [trial for trial in trials if trial.feasible]
     outside = [trial for trial in trials if trial.state == "complete" and not trial.feasible]
@@ -38,12 +40,13 @@ def study_front(
         line={"color": ACCENT, "shape": "hv"},
         name="front",
     )
-    if rows:
+    full = [trial for trial in trials if trial.number in tested]
+    if full:
         figure.add_scatter(
-            x=[_cost(row, metric) for row in rows],
-            y=[100 * row.accuracy for row in rows],
+            x=[outcome.costs[metric] for outcome in _outcomes(full)],
+            y=[100 * tested[trial.number] for trial in full],
             mode="markers+text",
-            text=[row.name for row in rows],
+            text=[f"trial {trial.number}" for trial in full],
             textposition="top center",
             marker={"symbol": "star", "size": 13, "color": ACCENT},
             name="trained in full, test set",
@@ -113,7 +116,3 @@ def _trials(
 
 def _outcomes(trials: Sequence[Trial]) -> list[Outcome]:
     return [trial.outcome for trial in trials if trial.outcome is not None]
-
-
-def _cost(row: Row, metric: str) -> float:
-    return row.latency.median_us if metric == "latency" else row.cost(metric)

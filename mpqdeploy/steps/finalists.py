@@ -39,11 +39,16 @@ def chosen(front: Sequence[Trial], best: Trial, most: int) -> tuple[Trial, ...]:
     return tuple(trial for trial in line if trial.number in kept)
 
 
-def finalist(context: Context, networks: Networks, trial: Trial, *, everywhere: bool) -> Finalist:
+def name_of(trial: Trial) -> str:
+    """What a finalist's steps and its row are called."""
+    return f"trial-{trial.number}"
+
+
+def finalist(context: Context, networks: Networks, trial: Trial) -> Finalist:
     """Train a trial's network from scratch as `train` and `finetune` say, and deploy it."""
     network = networks.network(trial.point)
     place = context.about(network.spec, network.sites)
-    name = f"trial-{trial.number}"
+    name = name_of(trial)
     with context.ui.step(f"train trial {trial.number} in full"):
         shape = {"options": dict(network.spec.options)}
         floating = float_network(place, f"float-{name}", shape)
@@ -54,5 +59,5 @@ def finalist(context: Context, networks: Networks, trial: Trial, *, everywhere: 
             lambda: from_float(place, network.policy, floating.folder / WEIGHTS),
             {"float": floating},
         )
-    deployed = deploy(place, name, tuned, everywhere=everywhere)
+    deployed = deploy(place, name, tuned, everywhere=False)
     return Finalist(name=name, context=place, floating=floating, deployed=deployed, trial=trial)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import yaml
 
@@ -24,8 +24,12 @@ def study_report(
     budgets: tuple[Budget, ...],
     trials: Sequence[Trial],
     summary: Summary | None = None,
+    tested: Mapping[int, float] | None = None,
 ) -> None:
-    """Write `report.html` of a study that runs, or of a run that is done."""
+    """Write `report.html` of a study that runs, or of a run that is done.
+
+    `tested`: accuracy on the test set by number of the trials trained in full.
+    """
     bomp = context.config.search.bomp
     material = StudyMaterial(
         title=f"{context.spec.name} on {context.dataset.name}",
@@ -36,6 +40,7 @@ def study_report(
         space=space,
         trials=trials,
         summary=summary,
+        tested=tested or {},
         machine=machine_of(context),
         config=yaml.safe_dump(context.config.snapshot(), sort_keys=False),
     )

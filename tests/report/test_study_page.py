@@ -53,6 +53,7 @@ def page(**changes: Any) -> str:
         "space": NETWORKS.space,
         "trials": [],
         "summary": None,
+        "tested": {},
         "machine": {"CPU": "a <fast> one"},
         "config": "seed: 0",
     }
