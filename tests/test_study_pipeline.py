@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +21,7 @@ import mpqdeploy
 from mpqdeploy.core.files import read_json
 from mpqdeploy.search.bomp import Trial
 from mpqdeploy.search.bomp.finding import front_of
-from tests.forks import Forks
+from tests.forks import ONE_THREAD, Forks
 from tests.runs import half_written
 
 # A budget on bytes, which are counted: what the engine proposes does not hang on measured times.
@@ -162,6 +167,32 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+def test_two_runs_share_one_study(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    command = [sys.executable, "-m", "mpqdeploy.cli", "search", str(config)]
+    shared = ["--set", f"search.study={tmp_path / 'study.journal'}"]
+    workers = [
+        subprocess.Popen(
+            [*command, *shared, "--set", f"run_dir={run}"],
+            env={**os.environ, **ONE_THREAD},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for run in runs
+    ]
+    ended = [worker.communicate(timeout=600)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], ended
+    results = [read_json(run / "steps" / "study" / "done.json")["result"] for run in runs]
+    assert results[0] == results[1]
+    logs = [(run / "run.log").read_text() for run in runs]
+    for number in range(5):
+        # Every trial was one run's, and none both runs'.
+        assert sum(f"trial {number} (" in log for log in logs) == 1
+
+
+@pytest.mark.slow
 def test_a_study_of_another_budget_is_refused_with_the_difference(
     finished: Path, forks: Forks, tmp_path: Path
 ) -> None:
@@ -172,6 +203,31 @@ def test_a_study_of_another_budget_is_refused_with_the_difference(
     assert ended.code == 2
     assert "budgets" in ended.err
     assert "bytes" in ended.err
+
+
+@pytest.mark.slow
+def test_a_budget_that_no_trial_meets_ends_with_the_nearest(
+    finished: Path, forks: Forks, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True, ignore=lambda *_: ["run"])
+    config = write_config(tmp_path)
+    sets = ["--set", "budgets=[{metric: latency, limit: 1ns}]", "--set", "search.bomp.trials=2"]
+    ended = forks.run("run", str(config), "-q", *sets, folder=tmp_path)
+    assert ended.code == 2, ended.err
+    words = (
+        r"none of 2 networks meets the budget; trial [01] is the nearest: latency [0-9.]+ % over"
+    )
+    assert re.search(words, ended.err), ended.err
+    assert "no network inside the budgets" in (tmp_path / "run" / "report.html").read_text()
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_a_budget_below_the_smallest_network_is_refused(forks: Forks, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    ended = forks.run("run", str(config), "-q", "--set", "budgets.0.limit=100B", folder=tmp_path)
+    assert ended.code == 2, ended.err
+    assert "the budget of 100 bytes is below the smallest network" in ended.err
 
 
 @pytest.mark.parametrize(

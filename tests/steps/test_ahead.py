@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from mpqdeploy.core import ConfigError, ModelError, Policy, Precision
 from mpqdeploy.nn import ModelSpec, sites
@@ -27,7 +27,7 @@ def draft(tmp_path: Path, policy: Policy | None = None) -> Draft:
     return Draft(
         spec=SPEC,
         policy=policy or wide,
-        images=(torch.linspace(0, 1, 8 * 64).reshape(8, *SPEC.image),),
+        images=np.linspace(0, 1, 8 * 64, dtype=np.float32).reshape(8, *SPEC.image),
         seed=0,
         target=load_target("host"),
         store=f"sqlite:///{tmp_path / 'records.sqlite'}",
