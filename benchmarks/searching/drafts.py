@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from mpqdeploy.core import LatencyRecord, Policy, Precision, Protocol
 from mpqdeploy.core.files import read_json, write_json
-from mpqdeploy.export.qonnx import export_qonnx
-from mpqdeploy.nn import build_quantized, calibrate
-from mpqdeploy.nn.training import seed_everything
-from mpqdeploy.provenance import measurements
-from mpqdeploy.targets.compile import compile_qonnx
+from mpqdeploy.steps.drafting import Draft
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.measure import Timer, at_clock_of, call_timer, measure_together
-from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.target import Target
 from searching.digests import digest
 from searching.setting import Setting, uniform
@@ -31,16 +25,15 @@ PROTOCOL = Protocol(warmup=10, samples=60, inner=10)
 
 @dataclass(frozen=True)
 class Drafts:
-    """The networks of `setting` on `target`, each compiled once, by the kernels of `store`.
+    """The networks of `setting` on `target`, each compiled once, by the kernels of `store` (URL).
 
-    A network's latency does not depend on its weights, so random ones do. Libraries and what was
-    measured lie in `folder`; every latency is read at the clock of the uniform 8/8 network, timed
-    in turn with it.
+    Libraries and what was measured lie in `folder`; every latency is read at the clock of the
+    uniform 8/8 network, timed in turn with it.
     """
 
     setting: Setting
     target: Target
-    store: RecordStore
+    store: str
     folder: Path
 
     @cached_property
@@ -76,14 +69,15 @@ class Drafts:
         if file.exists():
             return file
         self.folder.mkdir(parents=True, exist_ok=True)
-        seed_everything(0)
-        net = build_quantized(self.setting.spec, policy)
-        calibrate(net, [torch.rand(16, *self.setting.spec.image)])
-        with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
-            source = Path(folder) / "model.qonnx.onnx"
-            export_qonnx(net, self.setting.spec.image, source)
-            compile_qonnx(source, self.target, file, measured=measurements(self.target, self.store))
-        return file
+        draft = Draft(
+            spec=self.setting.spec,
+            policy=policy,
+            images=np.random.default_rng(0).random((16, *self.setting.spec.image), np.float32),
+            seed=0,
+            target=self.target,
+            store=self.store,
+        )
+        return draft.compile(file)
 
     def _file(self, policy: Policy, suffix: str) -> Path:
         return self.folder / f"{digest(policy.to_json())}.{suffix}"

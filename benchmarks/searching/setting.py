@@ -95,7 +95,7 @@ def _train(spec: ModelSpec, dataset: Dataset, checkpoint: Path, epochs: int) -> 
 
 
 def _setting(spec: ModelSpec, dataset: Dataset, checkpoint: Path, work: Path, ui: Ui) -> Setting:
-    target, found, store = load_target("host"), sites(spec), kernel_store(work)
+    target, found, store = load_target("host"), sites(spec), RecordStore(kernel_store(work))
     precisions = target.precisions
     with ui.task("profiling kernels", 1) as task:
         latency = profile(found, precisions, target, store, progress=task.track)
@@ -113,6 +113,6 @@ def _setting(spec: ModelSpec, dataset: Dataset, checkpoint: Path, work: Path, ui
     )
 
 
-def kernel_store(work: Path) -> RecordStore:
-    """Where the latencies of kernels are kept."""
-    return RecordStore(f"sqlite:///{(work / 'latency.sqlite').absolute()}")
+def kernel_store(work: Path) -> str:
+    """URL of where the latencies of kernels are kept."""
+    return f"sqlite:///{(work / 'latency.sqlite').absolute()}"

@@ -16,7 +16,7 @@ from mpqdeploy import __version__
 from mpqdeploy.core import CostTable, LatencyRecord, Policy
 from mpqdeploy.results import Round
 from mpqdeploy.steps.context import WIDEST, Context
-from mpqdeploy.steps.drafting import Draft
+from mpqdeploy.steps.drafting import APART, Draft
 from mpqdeploy.targets.fingerprint import short_hash
 from mpqdeploy.targets.kernels import versions
 from mpqdeploy.targets.library import Library
@@ -98,6 +98,7 @@ def _digest(context: Context, policy: Policy, against: LatencyRecord | None = No
         "kernels": versions(),
         "protocol": vars(context.protocol),
         "mpqdeploy": __version__,
+        "apart": APART,
         "reference_us": against.median_us if against else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mpqdeploy.core import Policy
@@ -52,8 +54,6 @@ class Draft:
 
     def network(self) -> nn.Module:
         """Random weights, and activation scales that fit them, none of them special."""
-        import torch
-
         seed_everything(self.seed)
         net = build_quantized(self.spec, self.policy)
         _stir(net)
