@@ -30,7 +30,7 @@ from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.ui import Ui
 
 CLAIMS = ("samplers", "table")
-NAMES = tuple(function.name for function in functions())
+NAMES = (*(function.name for function in functions()), *recorded.NAMES)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--engines", nargs="+", choices=tuple(races.ENGINES), default=list(races.ENGINES)
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--rows", type=int, default=150, help="networks of the table")
     parser.add_argument("--work", type=Path, default=Path("runs/bompnas"))
     return parser.parse_args(arguments)
@@ -72,7 +72,8 @@ def run(options: argparse.Namespace, ui: Ui) -> dict[str, Any]:
     if "table" in options.claim:
         folder = options.work / "digits-table"
         recorded.record(options.rows, folder, ui)
-        chosen = recorded.tables(folder, options.rows)
+        tables = recorded.tables(folder, options.rows)
+        chosen = [function for function in tables if function.name in options.functions]
         races_of = options.work / f"table-{options.rows}"
         document["table"] = _races(options, chosen, races_of, ui)
     return document

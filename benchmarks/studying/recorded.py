@@ -28,6 +28,7 @@ from mpqdeploy.ui import Ui
 from studying.functions import Function
 
 CHOICES = Choices(expansions=(1, 2, 3), repeats=(0, 1, 2))
+NAMES = ("digits-table", "digits-table-front")
 # Fixed here, so that a table is of the same space on every machine.
 PRECISIONS = tuple(Precision.parse(text) for text in ("8/8", "4/8", "4/4", "2/2", "1/2", "1/1"))
 FIDELITY = Fidelity(
@@ -63,14 +64,14 @@ def tables(folder: Path, count: int) -> tuple[Function, ...]:
     most = max(row["costs"]["bytes"] for row in rows)
     return (
         Function(
-            name="digits-table",
+            name=NAMES[0],
             space=table.space,
             evaluate=table.evaluate,
             admit=table.nearest,
             budgets=(Budget(metric="bytes", limit=SHARE * median),),
         ),
         Function(
-            name="digits-table-front",
+            name=NAMES[1],
             space=table.space,
             evaluate=table.evaluate,
             admit=table.nearest,
