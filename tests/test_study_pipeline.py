@@ -148,8 +148,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
     config = write_config(tmp_path)
     took = read_json(finished / "run" / "summary.json")["seconds"]["study"]
     rng = random.Random(time.time_ns())
-    for _ in range(3):
-        delay = rng.uniform(0.0, 0.5 * took)
+    for _ in range(5):
+        delay = rng.uniform(0.0, 0.4 * took)
         marker = tmp_path / "run" / "steps" / "study" / "started.json"
         code = forks.run(
             "run",
