@@ -76,12 +76,14 @@ def _stir(net: nn.Module) -> None:
     """BatchNorm as no initialisation has it: a shift of 0 or a factor of 1 would be left out."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for positive in (module.weight, module.running_var):
-                nn.init.uniform_(positive, 0.5, 1.5)
-            for centred in (module.bias, module.running_mean):
-                nn.init.normal_(centred, std=0.1)
+            state = module.state_dict()
+            for positive in ("weight", "running_var"):
+                nn.init.uniform_(state[positive], 0.5, 1.5)
+            for centred in ("bias", "running_mean"):
+                nn.init.normal_(state[centred], std=0.1)
 
 
+@torch.no_grad()
 def _part(net: nn.Module) -> None:
     """No two activation scales equal, as training leaves them.
 
