@@ -15,7 +15,7 @@ from mpqdeploy.report.render import UNITS, amount, environment, verdict
 from mpqdeploy.report.study_plots import hypervolume_plot, importance_plot, study_front
 from mpqdeploy.results import Summary
 from mpqdeploy.search.bomp import Space, Trial
-from mpqdeploy.search.bomp.finding import front_of, nearest_of
+from mpqdeploy.search.bomp.finding import front_of, nearest_of, overrun
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +68,7 @@ def render_study(material: StudyMaterial, plotly: str) -> str:
             figures=figures,
             finished=sum(trial.state != "running" for trial in trials),
             nearest=None if front else nearest_of(trials),
+            overrun=overrun,
             ceiling=amount(material.ceiling, UNITS[metric]),
             units=UNITS,
             verdicts=_verdicts(summary),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from mpqdeploy.core import UserError
 from mpqdeploy.report.render import UNITS, amount
 from mpqdeploy.search.bomp import Study, StudySettings, Trial
-from mpqdeploy.search.bomp.finding import best_of
+from mpqdeploy.search.bomp.finding import best_of, overrun
 from mpqdeploy.steps.context import Context
 
 # Between two reports: one is some megabytes, and its importances take a second.
@@ -67,17 +67,8 @@ def trial_line(
         amount(cost, UNITS[metric]) for metric, cost in sorted(trial.outcome.costs.items())
     )
     accuracy = f"{100 * trial.outcome.accuracy:.1f} %"
-    return f"{count}: score {score:.4f}, accuracy {accuracy}, {costs}; {verdict(trial)} ({ending})"
-
-
-def verdict(trial: Trial) -> str:
-    """`inside`, or which budgets it is over and by how much."""
-    over = [
-        f"{metric} {100 * share:.0f} % over"
-        for metric, share in trial.violations.items()
-        if share > 0
-    ]
-    return ", ".join(over) or "inside"
+    verdict = overrun(trial) or "inside"
+    return f"{count}: score {score:.4f}, accuracy {accuracy}, {costs}; {verdict} ({ending})"
 
 
 def _best(trials: Sequence[Trial], settings: StudySettings) -> str:

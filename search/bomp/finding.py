@@ -27,9 +27,16 @@ def best_of(trials: Sequence[Trial], objective: Objective) -> Trial:
     Raises `BudgetError` where there is none: it names the nearest one and how far it is.
     """
     order = objective.order(trials)
-    if order and order[0].feasible:
+    if not order:
+        reasons = (f"; trial {t.number}: {t.reason}" for t in trials if t.reason)
+        raise BudgetError(f"none of {len(trials)} trials was completed{next(reasons, '.')}")
+    if order[0].feasible:
         return order[0]
-    raise BudgetError(_shortfall(trials, order), hint="Raise the budget, or try more networks.")
+    raise BudgetError(
+        f"none of {len(order)} networks meets the budget; "
+        f"trial {order[0].number} is the nearest: {overrun(order[0])}.",
+        hint="Raise the budget, or try more networks.",
+    )
 
 
 def nearest_of(trials: Sequence[Trial]) -> Trial | None:
@@ -38,17 +45,10 @@ def nearest_of(trials: Sequence[Trial]) -> Trial | None:
     return min(complete, key=lambda t: (excess(t.violations), t.number), default=None)
 
 
-def _shortfall(trials: Sequence[Trial], order: Sequence[Trial]) -> str:
-    if not order:
-        reasons = (f"; trial {t.number}: {t.reason}" for t in trials if t.reason)
-        return f"none of {len(trials)} trials was completed{next(reasons, '.')}"
-    nearest = order[0]
-    over = ", ".join(
+def overrun(trial: Trial) -> str:
+    """Which budgets a complete trial is over, and by how much; empty where it is inside all."""
+    return ", ".join(
         f"{metric} {100 * share:.1f} % over"
-        for metric, share in nearest.violations.items()
+        for metric, share in trial.violations.items()
         if share > 0
-    )
-    return (
-        f"none of {len(order)} networks meets the budget; "
-        f"trial {nearest.number} is the nearest: {over}."
     )

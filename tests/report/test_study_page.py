@@ -65,7 +65,7 @@ def test_a_study_that_runs() -> None:
     running = Trial(number=5, state="running", point={})
     html = page(trials=[*trials([10.0, 15.0, 18.0, 30.0]), failed, running])
     assert "5 of 9 trials" in html
-    assert "latency 50 % over" in html  # trial 3
+    assert "latency 50.0 % over" in html  # trial 3
     assert "training &lt;diverged&gt;." in html
     assert "trained in full" not in html
     # Every network of the front with its bits; the one over the budget is not of it.
