@@ -43,7 +43,7 @@ class Ahead:
         if self._last is not None and not self._last.done():
             # A compilation that nobody waits for any more is not waited for here either.
             for process in self.processes():
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, signal.SIGTERM)
         self._pool.shutdown(cancel_futures=True)
 
     def processes(self) -> tuple[int, ...]:
@@ -86,7 +86,13 @@ def _settle() -> None:
     os.nice(_LOWEST_PRIORITY)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _abandon)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _abandon(signum: int, frame: object) -> None:
+    """End what is compiled, and not the process: that ends in good order with its pool."""
+    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
