@@ -17,6 +17,7 @@ from mpqdeploy.nn.layers import Site, SiteConv2d, fixed_layer, named_sites, repl
 from mpqdeploy.nn.models import MODELS
 from mpqdeploy.nn.search_layer import Mode, SearchLayer
 from mpqdeploy.nn.spec import ModelSpec
+from mpqdeploy.nn.streams import share_streams, stream_readers
 
 PINNED = Precision(weight_bits=8, act_bits=8)
 
@@ -90,12 +91,15 @@ def build_supernet(
 def build_quantized(spec: ModelSpec, policy: Policy) -> nn.Module:
     """The network in plain Brevitas layers, every site at its precision in `policy`.
 
-    `brevitas.export.export_qonnx` takes it. Raises `ConfigError` where the policy misses a site or
-    names one that the model has not.
+    `brevitas.export.export_qonnx` takes it. Sites that read a residual stream at its width share
+    its quantizer (`streams`). Raises `ConfigError` where the policy misses a site or names one that
+    the model has not.
     """
     net = build_float(spec)
     _check_names(policy.precisions, net, spec)
-    return _laid_out(replace_sites(net, lambda name, site: fixed_layer(site, policy[name])))
+    replace_sites(net, lambda name, site: fixed_layer(site, policy[name]))
+    share_streams(net, stream_readers(*_on_meta(spec)), policy)
+    return _laid_out(net)
 
 
 def site_layers(net: nn.Module) -> dict[str, SearchLayer]:
@@ -111,9 +115,7 @@ def _laid_out(net: nn.Module) -> nn.Module:
 def _trace(spec: ModelSpec) -> list[CoreSite]:
     """Sites in the order in which one forward pass, on the meta device, first reaches them."""
     found: dict[str, CoreSite] = {}
-    with torch.device("meta"):
-        net = build_float(spec).eval()
-        image = torch.zeros(1, *spec.image)
+    net, image = _on_meta(spec)
     for name, module in named_sites(net):
 
         def note(
@@ -134,6 +136,12 @@ def _trace(spec: ModelSpec) -> list[CoreSite]:
             hint="Give (channels, height, width) that fit its strides.",
         ) from None
     return list(found.values())
+
+
+def _on_meta(spec: ModelSpec) -> tuple[nn.Module, Tensor]:
+    """The float network and an image for it, without memory or values."""
+    with torch.device("meta"):
+        return build_float(spec).eval(), torch.zeros(1, *spec.image)
 
 
 def _geometry(module: nn.Module, x: Tensor) -> Geometry:

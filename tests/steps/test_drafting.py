@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,16 @@ from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.target import load_target
 
 SPEC = ModelSpec(name="resnet20", num_classes=10, image=(3, 8, 8))
+SPLIT = ModelSpec(name="resnet18", num_classes=10, image=(3, 16, 16), options={"width": 4})
+"""Its stage 2 begins with two readers of one stream."""
 
 
-def draft() -> Draft:
-    policy = Policy.uniform(sites(SPEC), Precision(weight_bits=8, act_bits=8))
-    images = np.linspace(0, 1, 4 * 192, dtype=np.float32).reshape(4, *SPEC.image)
+def draft(spec: ModelSpec = SPEC, precision: str = "8/8") -> Draft:
+    policy = Policy.uniform(sites(spec), Precision.parse(precision))
+    count = 4 * math.prod(spec.image)
+    images = np.linspace(0, 1, count, dtype=np.float32).reshape(4, *spec.image)
     target = load_target("host")
-    return Draft(spec=SPEC, policy=policy, images=images, seed=0, target=target, store=None)
+    return Draft(spec=spec, policy=policy, images=images, seed=0, target=target, store=None)
 
 
 def test_no_scale_is_another_and_no_batchnorm_is_trivial() -> None:
@@ -38,15 +42,16 @@ def test_no_scale_is_another_and_no_batchnorm_is_trivial() -> None:
             assert not any(float(value) in (0.0, 1.0) for value in values)
 
 
-def test_a_stream_and_its_8_bit_reader_are_two_tensors(tmp_path: Path) -> None:
-    """Equal scales would make them one, which a trained network does not have."""
+def test_readers_of_one_tensor_are_stored_one_by_one(tmp_path: Path) -> None:
+    """The block's two readers of the image: equal scales would make them one stored tensor, which
+    a trained network does not have."""
     file = tmp_path / "draft.onnx"
-    export_qonnx(draft().network(), SPEC.image, file)
+    export_qonnx(draft(SPLIT, "4/4").network(), SPLIT.image, file)
     program = integerize(normalize(file))
-    block = next(step for step in program.steps if step.name == "layer1.0.conv2")
+    block = next(step for step in program.steps if step.name == "layer1.1.conv2")
     assert [output.tensor for output in block.outputs] == [
-        "layer1.1.conv1.input_quant",
-        "layer1.0.stream.act_quant",
+        "layer2.0.conv1.input_quant",
+        "layer2.0.downsample.0.input_quant",
     ]
 
 
