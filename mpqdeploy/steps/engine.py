@@ -13,7 +13,10 @@ from mpqdeploy.search.sensitivity import Sensitivity, SensitivitySettings
 
 
 def make_engine(section: SearchSection) -> SearchEngine:
-    """The engine that `search.engine` names, with its settings. Raises `ConfigError`."""
+    """The engine that `search.engine` names, with its settings. Raises `ConfigError`.
+
+    `bomp-nas`, which searches architectures too, is another pipeline's (`study_pipeline`).
+    """
     made: dict[str, Callable[[], SearchEngine]] = {
         "bp-nas": lambda: BpNas(section.settings()),
         "penalty": lambda: _penalty(section),

@@ -10,9 +10,11 @@ from mpqdeploy.search.sensitivity import Sensitivity, SensitivitySettings
 from mpqdeploy.steps.engine import make_engine
 
 ENGINES = get_args(SearchSection.model_fields["engine"].annotation)
+OF_A_FIXED_ARCHITECTURE = [name for name in ENGINES if name != "bomp-nas"]
+"""bomp-nas is a pipeline of its own (`study_pipeline`), no engine of this seam."""
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", OF_A_FIXED_ARCHITECTURE)
 def test_every_engine_that_can_be_named_is_made(name: str) -> None:
     engine = make_engine(SearchSection(engine=name))
     assert engine.name == name.replace("-", "")

@@ -20,6 +20,7 @@ from mpqdeploy.core import (
     Protocol,
     parse_precisions,
 )
+from mpqdeploy.nn.task import CLASSIFICATION
 from mpqdeploy.nn.training import ALONE
 from mpqdeploy.results import Round
 from mpqdeploy.search.engine import Epoch, OnEvent, Problem, Result
@@ -93,6 +94,7 @@ class Bench:
             counted={},
             candidates=CANDIDATES,
             spec=None,
+            task=CLASSIFICATION,
             dataset=None,
             folder=SimpleNamespace(path=folder, log=lambda message: None),
             ui=Ui(quiet=True),
