@@ -28,6 +28,7 @@ from mpqdeploy.search.settings import BpNasSettings
 
 SETTLE_STEPS = 2000
 _GROWTH = 2**0.01
+_TIE = 1e-3
 
 
 class DivergedError(TrainingError):
@@ -136,15 +137,20 @@ class Bilevel:
         undecided at the budget, or decided beyond it, so the weaker of the two grows, doubling
         every 100 steps: the barrier while the argmax network is outside, lambda otherwise. The two
         do not undo each other: once the argmax network is inside, Prob-1 holds it there.
+        Factorized logits can be one-hot outside at a pair that neither axis alone makes cheaper,
+        4/4 say where 2/4 and 4/2 are no candidates: there they are softened, and both move.
         Returns how many steps it took; stops at `SETTLE_STEPS` in any case.
         """
         strength = 1.0
         for step in range(SETTLE_STEPS):
             outside = not self.costs.inside(self.chosen())
-            if not outside and self.least_decided() > self._settings.one_hot:
+            decided = self.least_decided() > self._settings.one_hot
+            if decided and not outside:
                 return step
             if outside:
                 strength *= _GROWTH
+                if decided and self._settings.mode == "factorized":
+                    self.reopen(self._settings.reopen)
             else:
                 weight *= _GROWTH
             cost, one_hot = self._penalties()
@@ -161,18 +167,23 @@ class Bilevel:
 
     @torch.no_grad()
     def least_decided(self) -> float:
-        """The least over all sites of the greatest probability."""
-        return min(float(p.max()) for p in self.probabilities().values())
+        """The least over all distributions of the greatest probability."""
+        return min(float(p.max()) for p in self._distributions())
 
     @torch.no_grad()
     def adopt(self, policy: Policy) -> None:
-        """Make `policy` the argmax network: the two candidates' logits swap places at each site."""
+        """Make `policy` the argmax network, the distributions as spread as they were.
+
+        In each logit vector the greatest entry and the policy's swap places. The greatest, not the
+        argmax candidate's: factorized axes may peak at a pair that is no candidate, and then the
+        mixture computes with that pair whatever the probabilities say.
+        """
         for site, layer in self.layers.items():
-            pairs = zip(
-                layer.logits, axes(layer, layer.chosen()), axes(layer, policy[site]), strict=True
-            )
-            for logits, old, new in list(pairs):
-                logits[[old, new]] = logits[[new, old]]
+            for logits, index in zip(layer.logits, axes(layer, policy[site]), strict=True):
+                top = int(logits.argmax())
+                logits[[top, index]] = logits[[index, top]]
+                if int((logits == logits[index]).sum()) > 1:
+                    logits[index] += _TIE
 
     @torch.no_grad()
     def reopen(self, ceiling: float) -> None:
@@ -190,7 +201,7 @@ class Bilevel:
                 _scale(layer, before, middle)
                 low, high = (
                     (middle, high)
-                    if float(layer.probabilities().max()) <= ceiling
+                    if max(float(p.max()) for p in _open(layer)) <= ceiling
                     else (low, middle)
                 )
             _scale(layer, before, low)
@@ -217,7 +228,10 @@ class Bilevel:
         probabilities = self.probabilities()
         penalty = self._term(self.costs(probabilities), self.costs.limits)
         free = self.costs.free.to(penalty.device)
-        return penalty[free].sum(), prob1(probabilities.values())
+        return penalty[free].sum(), prob1(self._distributions())
+
+    def _distributions(self) -> list[Tensor]:
+        return [p for layer in self.layers.values() for p in layer.distributions()]
 
 
 def _split(net: nn.Module) -> tuple[list[tuple[str, nn.Parameter]], list[nn.Parameter]]:
@@ -230,6 +244,11 @@ def _split(net: nn.Module) -> tuple[list[tuple[str, nn.Parameter]], list[nn.Para
     ]
     weights = [(n, p) for n, p in net.named_parameters() if "logits" not in n.split(".")]
     return weights, open_logits
+
+
+def _open(layer: SearchLayer) -> list[Tensor]:
+    """The distributions of a layer that have a choice."""
+    return [p for p in layer.distributions() if len(p) > 1]
 
 
 def _scale(layer: SearchLayer, before: list[Tensor], factor: float) -> None:

@@ -25,7 +25,8 @@ class SearchLayer(nn.Module):
     convolution per distinct n, sum_n conv(sum_m p_mn Q_m(W), Q_n(x)), and the same output [o].
 
     `factorized` [F]: a softmax over weight widths and one over activation widths, output
-    conv(sum_m p_m Q_m(W), sum_n p_n Q_n(x)), one convolution.
+    conv(sum_m p_m Q_m(W), sum_n p_n Q_n(x)), one convolution. It computes with every pair (m, n),
+    and a pair that is no candidate counts as the candidate that can do as much, `_cover` [o].
 
     No Gumbel noise [r]. A bias is added once, because probabilities sum to 1.
     """
@@ -43,6 +44,13 @@ class SearchLayer(nn.Module):
             (self.weight_bits.index(c.weight_bits), self.act_bits.index(c.act_bits))
             for c in self.candidates
         ]
+        cover = [
+            _cover(self.candidates, Precision(weight_bits=m, act_bits=n))
+            for m in self.weight_bits
+            for n in self.act_bits
+        ]
+        self._covers: Tensor
+        self.register_buffer("_covers", torch.tensor(cover), persistent=False)
         self.acts = nn.ModuleList(ActQuant(bits, site.act_signed) for bits in self.act_bits)
         self.logits: nn.ParameterList = nn.ParameterList(
             nn.Parameter(torch.zeros(size)) for size in self._logit_sizes()
@@ -56,14 +64,18 @@ class SearchLayer(nn.Module):
     def probabilities(self) -> Tensor:
         """p over `candidates`, shape `[J]`, sums to 1.
 
-        In factorized mode p_m p_n of the pairs that are candidates, renormalised: the mixture
-        itself also contains the other pairs, but no network that is sampled from it can [o].
+        In factorized mode p_m p_n summed over the pairs that each candidate stands for: what the
+        mixture computes with is what it is charged for [o].
         """
         if self.mode == "joint":
             return torch.softmax(self.logits[0], 0)
-        weight_p, act_p = (torch.softmax(logits, 0) for logits in self.logits)
-        chances = torch.stack([weight_p[m] * act_p[n] for m, n in self._pairs])
-        return chances / chances.sum()
+        weight_p, act_p = self.distributions()
+        chances = torch.outer(weight_p, act_p).flatten()
+        return chances.new_zeros(len(self.candidates)).index_add(0, self._covers, chances)
+
+    def distributions(self) -> list[Tensor]:
+        """The softmax of each logit vector: all one-hot where the mixture is a single pair."""
+        return [torch.softmax(logits, 0) for logits in self.logits]
 
     @torch.no_grad()
     def set_probabilities_(self, probabilities: Tensor) -> None:
@@ -81,8 +93,11 @@ class SearchLayer(nn.Module):
             logits.copy_(marginal.log())
 
     def chosen(self) -> Precision:
-        """The candidate of greatest probability; the first of equals."""
-        return self.candidates[int(self.probabilities().argmax())]
+        """The candidate at the distributions' peaks; the first of equals."""
+        peaks = [int(logits.argmax()) for logits in self.logits]
+        if self.mode == "joint":
+            return self.candidates[peaks[0]]
+        return self.candidates[int(self._covers[peaks[0] * len(self.act_bits) + peaks[1]])]
 
     def forward(self, x: Tensor) -> Tensor:
         stats = WeightStats(self.weight)
@@ -91,7 +106,7 @@ class SearchLayer(nn.Module):
             return self._product(self._act(0, x), weights[0], self.bias)
         if self.mode == "joint":
             return self._joint(x, weights)
-        weight_p, act_p = (torch.softmax(logits, 0) for logits in self.logits)
+        weight_p, act_p = self.distributions()
         return self._product(self._mixed_acts(x, act_p), _mix(weights, weight_p), self.bias)
 
     def _joint(self, x: Tensor, weights: list[Tensor]) -> Tensor:
@@ -122,6 +137,21 @@ class SearchLayer(nn.Module):
         if self._conv is None:
             return F.linear(x, weight, bias)
         return F.conv2d(x, weight, bias, **self._conv)
+
+
+def _cover(candidates: Sequence[Precision], pair: Precision) -> int:
+    """Index of the candidate that a pair stands for: itself, or the one that can do as much.
+
+    That is the cheapest in bit operations of those as wide on both sides; where there is none, the
+    one that lacks the fewest bits.
+    """
+
+    def distance(candidate: Precision) -> tuple[int, int]:
+        missing = max(0, pair.weight_bits - candidate.weight_bits)
+        missing += max(0, pair.act_bits - candidate.act_bits)
+        return missing, candidate.weight_bits * candidate.act_bits
+
+    return min(range(len(candidates)), key=lambda j: distance(candidates[j]))
 
 
 def _mix(values: Sequence[Tensor], chances: Tensor) -> Tensor:

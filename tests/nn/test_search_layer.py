@@ -105,18 +105,59 @@ def test_probabilities_are_a_distribution_over_the_candidates(mode):
     p = layer.probabilities()
     assert p.shape == (6,)
     assert p.sum().item() == pytest.approx(1)
-    assert layer.chosen() == SIX[int(p.argmax())]
 
 
-def test_factorized_probabilities_are_products_over_the_allowed_pairs():
+def test_factorized_probabilities_are_products_over_the_pairs_that_a_candidate_stands_for():
+    """Of 4 x 4 pairs six are candidates; 8/4, say, can only be had as 8/8, and 1/8 as 4/8."""
     layer = make(sites()[0], mode="factorized")
-    weight_p, act_p = (logits.softmax(0) for logits in layer.logits)
-    products = [
-        weight_p[layer.weight_bits.index(c.weight_bits)] * act_p[layer.act_bits.index(c.act_bits)]
-        for c in SIX
-    ]
-    expected = torch.stack(products) / sum(products)
-    torch.testing.assert_close(layer.probabilities(), expected)
+    weight_p, act_p = layer.distributions()
+    stands_for = {
+        "8/8": ("8/8", "8/4", "8/2", "8/1"),
+        "4/8": ("4/8", "2/8", "1/8"),
+        "4/4": ("4/4", "4/2", "4/1", "2/4", "1/4"),
+        "2/2": ("2/2", "2/1"),
+        "1/2": ("1/2",),
+        "1/1": ("1/1",),
+    }
+    expected = []
+    for candidate in SIX:
+        pairs = [Precision.parse(pair) for pair in stands_for[str(candidate)]]
+        products = [
+            weight_p[layer.weight_bits.index(pair.weight_bits)]
+            * act_p[layer.act_bits.index(pair.act_bits)]
+            for pair in pairs
+        ]
+        expected.append(sum(products))
+    torch.testing.assert_close(layer.probabilities(), torch.stack(expected))
+
+
+def test_a_mixture_that_is_no_candidate_chooses_the_one_that_covers_it():
+    layer = make(sites()[0], mode="factorized")
+    for pair, cover in (("1/8", "4/8"), ("2/4", "4/4"), ("8/1", "8/8"), ("2/2", "2/2")):
+        wanted = Precision.parse(pair)
+        with torch.no_grad():
+            for logits, index in zip(
+                layer.logits,
+                (
+                    layer.weight_bits.index(wanted.weight_bits),
+                    layer.act_bits.index(wanted.act_bits),
+                ),
+                strict=True,
+            ):
+                logits.zero_()[index] = 9.0
+        assert str(layer.chosen()) == cover
+        assert layer.probabilities()[SIX.index(layer.chosen())].item() > 0.99
+
+
+def test_without_a_cover_a_pair_stands_for_what_lacks_the_fewest_bits():
+    narrow = tuple(Precision.parse(text) for text in ("8/2", "2/8", "4/4"))
+    layer = make(sites()[0], narrow, mode="factorized")
+    with torch.no_grad():
+        for logits in layer.logits:
+            logits.zero_()
+        layer.logits[0][layer.weight_bits.index(8)] = 9.0
+        layer.logits[1][layer.act_bits.index(8)] = 9.0
+    assert str(layer.chosen()) == "8/2"  # 6 bits lacking, as for 2/8: the first of equals
 
 
 def test_set_probabilities_is_exact_where_it_can_be():

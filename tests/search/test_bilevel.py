@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mpqdeploy.core import Precision
+from mpqdeploy.core import Policy, Precision
 from mpqdeploy.data import Loader
 from mpqdeploy.nn import Mode, build_supernet
 from mpqdeploy.nn.training import TrainingError
+from mpqdeploy.search.advantage import axes
 from mpqdeploy.search.barrier import Barrier
 from mpqdeploy.search.bilevel import Bilevel
 from mpqdeploy.search.cost import ExpectedCosts
@@ -119,6 +124,28 @@ def test_adopt_and_reopen_keep_the_argmax(mode: Mode) -> None:
     bilevel.reopen(0.7)
     assert bilevel.chosen() == policy
     assert bilevel.least_decided() == pytest.approx(min(0.7, decided), abs=1e-3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), spread=st.sampled_from([0.0, 0.1, 3.0, 30.0]))
+def test_any_policy_can_be_adopted(mode: Mode, seed: int, spread: float) -> None:
+    """Also where the candidates are not all pairs of their widths, and the axes peak at no one."""
+    pairs = tuple(Precision.parse(text) for text in ("8/8", "4/8", "4/4", "2/2", "1/2", "1/1"))
+    problem = tiny_problem()
+    problem = replace(problem, candidates=dict.fromkeys(problem.candidates, pairs))
+    bilevel = make(mode, problem)
+    numbers = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in bilevel.layers.values():
+            for logits in layer.logits:
+                logits.copy_(spread * torch.randn(len(logits), generator=numbers))
+    picked = torch.randint(len(pairs), (len(bilevel.layers),), generator=numbers).tolist()
+    policy = Policy(precisions={s: pairs[i] for s, i in zip(bilevel.layers, picked, strict=True)})
+    bilevel.adopt(policy)
+    assert bilevel.chosen() == policy
+    for site, layer in bilevel.layers.items():
+        assert [int(logits.argmax()) for logits in layer.logits] == list(axes(layer, policy[site]))
 
 
 def test_scale_clip_follows_every_weight_step_and_spares_pinned_sites() -> None:
