@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mpqdeploy.core import Budget, LatencyRecord, Policy
+from mpqdeploy.core import Budget, LatencyRecord, Policy, Precision
 
 SUMMARY = "summary.json"
 """Where a finished run has its summary."""
@@ -69,14 +69,18 @@ class Round:
     search_limit_us: float
     offset_us: float
     scale: float
+    factors: Mapping[Precision, float]
     moves: int
     policy: Policy
 
     def to_json(self) -> dict[str, Any]:
         return {
             **{
-                key: value for key, value in vars(self).items() if key not in ("measured", "policy")
+                key: value
+                for key, value in vars(self).items()
+                if key not in ("factors", "measured", "policy")
             },
+            "factors": {str(precision): value for precision, value in self.factors.items()},
             "measured": self.measured.to_json(),
             "policy": self.policy.to_json(),
         }
@@ -86,6 +90,7 @@ class Round:
         return cls(
             **{
                 **data,
+                "factors": {Precision.parse(p): value for p, value in data["factors"].items()},
                 "measured": LatencyRecord.from_json(data["measured"]),
                 "policy": Policy.from_json(data["policy"]),
             }

@@ -38,7 +38,6 @@ from mpqdeploy.search.engine import (
 from mpqdeploy.search.folder import SearchFolder
 from mpqdeploy.search.program import Scores
 from mpqdeploy.search.reach import check_reachable
-from mpqdeploy.search.refit import uncorrected
 from mpqdeploy.search.repair import repair
 from mpqdeploy.search.settings import BpNasSettings
 from mpqdeploy.search.start import Logits
@@ -249,8 +248,8 @@ def used(problem: Problem, policy: Policy) -> float:
 
 
 def _without_limits(problem: Problem) -> Problem:
-    """The same search whatever the budgets' limits and the tables' corrections are."""
-    tables = {t.metric: uncorrected(t) for t in problem.budgeted}
+    """The same search whatever the budgets' limits, offsets and scales are: lambda has those."""
+    tables = {t.metric: replace(t, offset=0.0, scale=1.0) for t in problem.budgeted}
     budgets = tuple(
         Budget(metric=b.metric, limit=tables[b.metric].bounds(problem.candidates)[1])
         for b in problem.budgets

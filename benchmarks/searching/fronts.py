@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,8 +19,7 @@ from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.core.latency import median_interval
 from mpqdeploy.search import BpNas, BpNasSettings, Sensitivity
 from mpqdeploy.search.engine import SearchEngine
-from mpqdeploy.search.program import cheapest
-from mpqdeploy.search.refit import Refit, Round, refit
+from mpqdeploy.search.refit import Refit, Round, refit, sums
 from mpqdeploy.ui import Ui
 from searching.digests import digest
 from searching.drafts import Drafts
@@ -122,14 +122,14 @@ class Fronts:
     def _fit(self, limit: Budget, searched: Sequence[Policy]) -> Refit:
         """The latency table corrected by two anchors and by what was searched so far."""
         table = self._setting.tables["latency"]
-        least = cheapest(table, {"latency": table}, (), self._setting.candidates)
-        anchors = [self._drafts.wide, *([least] if least is not None else [])]
+        choices = self._setting.candidates
+        least = Policy(precisions={s: min(choices[s], key=partial(table.cost, s)) for s in choices})
+        anchors = [self._drafts.wide, least]
         rounds = [
             Round.of(table, policy, self._drafts.timed(policy)) for policy in (*anchors, *searched)
         ]
         missed = sum(not limit.holds(turn.measured) for turn in rounds[len(anchors) :])
-        floor, _ = table.bounds(self._setting.candidates)
-        return refit(table, limit, rounds, least=floor, misses=missed)
+        return refit(table, limit, rounds, least=sums(table, least), misses=missed)
 
     def _kept(self, name: str, method: str, work: Callable[[], tuple[Policy, Record]]) -> Record:
         """What `work` found, with its costs and its draft's latency; made once."""

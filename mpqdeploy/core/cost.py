@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,11 @@ from mpqdeploy.core.site import Site
 
 @dataclass(frozen=True, kw_only=True)
 class CostTable:
-    """Additive cost: `offset + scale * sum over sites of entries[site][precision]`.
+    """Additive cost: offset + scale * sum over sites of factor[precision] * entries[site][precision].
 
-    `offset` is 0 and `scale` 1 for a table that was counted (BOPs, bytes); a table of
-    measured kernel latencies gets them from the refit, because a network is more than its kernels
-    [o].
+    `offset` is 0, `scale` 1 and every factor 1 (those that `factors` does not name) for a table
+    that was counted (BOPs, bytes); a table of measured kernel latencies gets them from the refit,
+    because a network is more than its kernels [o].
     """
 
     metric: str
@@ -29,16 +29,18 @@ class CostTable:
     entries: Mapping[str, Mapping[Precision, float]]
     offset: float = 0.0
     scale: float = 1.0
+    factors: Mapping[Precision, float] = field(default_factory=dict)
 
     def cost(self, site: str, precision: Precision) -> float:
         """One site's share, without the offset. Raises `ConfigError` where the table has none."""
         try:
-            return self.scale * self.entries[site][precision]
+            entry = self.entries[site][precision]
         except KeyError:
             raise ConfigError(
                 f"the {self.metric} table has no entry for site {site!r} at {precision}.",
                 hint="Profile this precision, or leave it out of the candidates.",
             ) from None
+        return self.scale * self.factors.get(precision, 1.0) * entry
 
     def of(self, policy: Policy) -> float:
         """Cost of a whole network, in `unit`."""
@@ -82,6 +84,7 @@ class CostTable:
             "unit": self.unit,
             "offset": self.offset,
             "scale": self.scale,
+            "factors": {str(precision): value for precision, value in self.factors.items()},
             "entries": entries,
         }
 
@@ -91,7 +94,8 @@ class CostTable:
             site: {Precision.parse(text): float(value) for text, value in costs.items()}
             for site, costs in data["entries"].items()
         }
-        return cls(**{**data, "entries": entries})
+        factors = {Precision.parse(text): float(value) for text, value in data["factors"].items()}
+        return cls(**{**data, "entries": entries, "factors": factors})
 
 
 def bops_table(sites: Iterable[Site], precisions: Sequence[Precision]) -> CostTable:

@@ -10,7 +10,7 @@ from mpqdeploy.results import Round
 from mpqdeploy.search.cost import Candidates
 from mpqdeploy.search.program import cheapest
 from mpqdeploy.search.reach import check_reachable
-from mpqdeploy.search.refit import Refit, refit
+from mpqdeploy.search.refit import Refit, Sums, refit, sums
 from mpqdeploy.search.refit import Round as Point
 from mpqdeploy.steps.anchors import Anchors
 from mpqdeploy.steps.context import Context
@@ -77,12 +77,11 @@ class Ask:
                 )
         check_reachable(found.tables, self.budgets, self.candidates)
 
-    def _least_inside(self) -> float:
-        """The table's sum for the fastest network that meets all other budgets."""
+    def _least_inside(self) -> Sums | None:
+        """The table's sums for the fastest network that meets all other budgets."""
         others = [budget for budget in self.budgets if budget is not self.latency]
         policy = cheapest(self.table, self.counted, others, self.candidates)
-        # Where none does, `check` says so.
-        return self.table.bounds(self.candidates)[0] if policy is None else self.table.of(policy)
+        return sums(self.table, policy) if policy is not None else None  # `check` says so
 
 
 def ask(context: Context, table: CostTable, found: Anchors) -> Ask:

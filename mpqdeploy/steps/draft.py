@@ -127,6 +127,7 @@ def draft_round(
         search_limit_us=limit,
         offset_us=table.offset,
         scale=table.scale,
+        factors=table.factors,
         moves=moves,
         policy=policy,
     )

@@ -24,7 +24,7 @@ def report(
     """Write `report.html`."""
     last = summary.rounds[-1]
     material = Material(
-        table=replace(table, offset=last.offset_us, scale=last.scale),
+        table=replace(table, offset=last.offset_us, scale=last.scale, factors=last.factors),
         history=[Epoch(**epoch) for epoch in searched.result["history"]],
         certificate=Certificate.from_json(deployed.result["certificate"]),
         kernels=deployed.result["compile"]["steps"],

@@ -37,8 +37,15 @@ def tables(draw: st.DrawFn) -> CostTable:
     )
     costs = st.floats(0, 1e6)
     entries = {name: {p: draw(costs) for p in PRECISIONS} for name in names}
-    offset, scale = draw(st.floats(-1e3, 1e3)), draw(st.floats(0.01, 100))
-    return CostTable(metric="latency", unit="us", entries=entries, offset=offset, scale=scale)
+    factors = draw(st.dictionaries(st.sampled_from(PRECISIONS), st.floats(0.1, 10)))
+    return CostTable(
+        metric="latency",
+        unit="us",
+        entries=entries,
+        offset=draw(st.floats(-1e3, 1e3)),
+        scale=draw(st.floats(0.01, 100)),
+        factors=factors,
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,10 +73,13 @@ def test_the_expectation_at_one_hot_is_the_cost(table: CostTable, seed: int) -> 
 
 def test_the_expectation_is_the_mean_over_sampled_policies() -> None:
     entries = {"a": {PRECISIONS[0]: 4.0, PRECISIONS[1]: 1.0}, "b": {PRECISIONS[2]: 3.0}}
-    table = CostTable(metric="latency", unit="us", entries=entries, offset=5.0, scale=2.0)
+    factors = {PRECISIONS[1]: 1.5}
+    table = CostTable(
+        metric="latency", unit="us", entries=entries, offset=5.0, scale=2.0, factors=factors
+    )
     candidates = {"a": PRECISIONS[:2], "b": PRECISIONS[2:3]}
     chances = {"a": np.array([0.25, 0.75]), "b": np.array([1.0])}
-    by_hand = 5.0 + 2.0 * (0.25 * 4.0 + 0.75 * 1.0 + 3.0)
+    by_hand = 5.0 + 2.0 * (0.25 * 4.0 + 0.75 * 1.5 * 1.0 + 3.0)
     assert table.expected(chances, candidates) == pytest.approx(by_hand)
 
 

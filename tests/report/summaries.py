@@ -55,6 +55,7 @@ def turn(name: str, us: float, index: int = 0) -> Round:
         measured=record(us),
         search_limit_us=20.0 if index else 0.0,
         offset_us=1.5,
+        factors={Precision.parse("8/8"): 0.97, Precision.parse("1/1"): 1.04},
         scale=1.25,
         moves=index,
         policy=POLICY,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpqdeploy.core import ConfigError, CostTable, Policy
+from mpqdeploy.core import ConfigError, CostTable, Policy, Precision
 from mpqdeploy.search.engine import Epoch, Event, Note, Result, load_network
 from mpqdeploy.search.penalty import ENOUGH, STRIDE, Penalty, Price, next_weight, used
 from mpqdeploy.search.settings import BpNasSettings
@@ -102,6 +102,20 @@ def test_another_budget_decides_over_the_searches_already_made(tmp_path: Path) -
     assert again.history[-1].expected["latency"] == pytest.approx(
         7.0 + 1.3 * first.history[-1].expected["latency"]
     )
+
+
+def test_other_costs_of_the_precisions_are_searched_anew(tmp_path: Path) -> None:
+    """A factor changes what is cheap next to what, which no weight of the old sum can say."""
+    problem = tiny_problem(latency=0.5)
+    engine = Penalty(SHORT, weight=0.05, searches=2)
+    engine.search(problem, tmp_path)
+    table = replace(problem.tables["latency"], factors={Precision.parse("4/4"): 1.2})
+    events: list[Event] = []
+    dearer = replace(problem, tables={"latency": table})
+    again = engine.search(dearer, tmp_path, events.append)
+    assert events
+    assert dearer.inside(again.policy)
+    assert again.history[-1].argmax_cost["latency"] <= table.bounds(problem.candidates)[1]
 
 
 @pytest.mark.parametrize(("key", "value"), [("weight", 0.0), ("searches", 0)])
