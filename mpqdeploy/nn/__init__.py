@@ -9,7 +9,7 @@ from mpqdeploy.nn.build import (
     site_layers,
     sites,
 )
-from mpqdeploy.nn.calibrate import calibrate
+from mpqdeploy.nn.calibrate import calibrate, float_activations
 from mpqdeploy.nn.checkpoint import load_backbone, load_checkpoint
 from mpqdeploy.nn.models import MODELS
 from mpqdeploy.nn.reshape import scale_clip_
@@ -29,6 +29,7 @@ __all__ = [
     "build_quantized",
     "build_supernet",
     "calibrate",
+    "float_activations",
     "load_backbone",
     "load_checkpoint",
     "scale_clip_",

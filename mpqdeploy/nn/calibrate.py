@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,23 @@ def calibrate(
                 hint="Calibrate with at least one batch of images.",
             )
         quantizer.set_scale_(_best_scale(observation, quantizer.codes, bits))
+
+
+@contextmanager
+def float_activations(net: nn.Module) -> Iterator[None]:
+    """Activations pass unquantized in the block, weights stay quantized."""
+    quantizers = act_quantizers(net).values()
+    for quantizer in quantizers:
+        quantizer.observer = _look_away
+    try:
+        yield
+    finally:
+        for quantizer in quantizers:
+            quantizer.observer = None
+
+
+def _look_away(x: Tensor) -> None:
+    pass
 
 
 def _best_scale(seen: _Observation, codes: Codes, bits: int) -> float:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from mpqdeploy.core import Policy
 from mpqdeploy.core.files import replacing
-from mpqdeploy.nn import build_float, build_quantized, calibrate, load_checkpoint, transfer
+from mpqdeploy.nn import build_float, build_quantized, load_checkpoint
 from mpqdeploy.nn.training import evaluate, network_state, restore_network, seed_everything
 from mpqdeploy.run_folder import SCRATCH, Done
+from mpqdeploy.search.post_training import quantized_after_training
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.together import Training
 from mpqdeploy.steps.training import following
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 WEIGHTS = "quantized.pt"
-CALIBRATION_BATCHES = 4
 
 
 def finetune(
@@ -73,13 +73,13 @@ def from_search(context: Context, policy: Policy, weights: Path) -> nn.Module:
 
 
 def from_float(context: Context, policy: Policy, checkpoint: Path) -> nn.Module:
-    """The float network quantized after training: where a uniform baseline starts."""
+    """The float network quantized after training: where baselines and finalists start."""
     source = build_float(context.spec)
     load_checkpoint(source, checkpoint)
-    net = build_quantized(context.spec, policy)
-    missing = transfer(source, net)
-    calibrate(net, context.training_images(CALIBRATION_BATCHES), only=missing)
-    return net
+    config = context.config
+    return quantized_after_training(
+        source, context.spec, policy, context.dataset, seed=config.seed, device=config.device
+    )
 
 
 def load(context: Context, tuned: Done) -> nn.Module:
