@@ -77,12 +77,6 @@ class BompSection(Section):
                 cost_reference=self.cost_reference,
                 weight=self.cost_weight,
             )
-        return StudySettings(
-            engine=self.sampler,
-            trials=self.trials,
-            initial=self.initial,
-            objective=self.objective,
-            seed=seed,
-            score=score,
-            metric=self.front if self.objective == "front" else None,
-        )
+        metric = self.front if self.objective == "front" else None
+        alike = self.model_dump(include={"trials", "initial", "objective"})
+        return StudySettings(engine=self.sampler, seed=seed, score=score, metric=metric, **alike)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpqdeploy.core import Budget, CostTable
 from mpqdeploy.core.agreement import Certificate
@@ -14,9 +14,6 @@ from mpqdeploy.report import plots
 from mpqdeploy.report.search_plots import curves, maps
 from mpqdeploy.results import Row, Summary
 from mpqdeploy.search.engine import Epoch
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 UNITS = {"latency": "µs", "bytes": "B", "bops": "BOPs"}
 
@@ -60,29 +57,26 @@ def render(summary: Summary, material: Material, plotly: str) -> str:
         "rounds": plots.rounds(summary.rounds, latency),
         "search": [group for group in (curves(material.history), maps(material.history)) if group],
     }
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            title=summary.title,
-            summary=summary,
-            material=material,
-            figures=figures,
-            verdicts=[verdict(summary.searched, budget) for budget in summary.budgets],
-            plotly=plotly,
-        )
+    return page(
+        "report.html.j2",
+        title=summary.title,
+        summary=summary,
+        material=material,
+        figures=figures,
+        verdicts=[verdict(summary.searched, budget) for budget in summary.budgets],
+        plotly=plotly,
     )
 
 
-def environment() -> Environment:
-    """The templates, with the filters that they use."""
+def page(template: str, **content: object) -> str:
+    """A template's HTML; what it names and `content` lacks is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader("mpqdeploy", "templates"), autoescape=True, undefined=StrictUndefined
     )
-    made.filters.update(amount=amount, interval=interval)
-    return made
+    templates.filters.update(amount=amount, interval=interval)
+    return templates.get_template(template).render(**content)
 
 
 def verdict(row: Row, budget: Budget) -> Mapping[str, Any]:

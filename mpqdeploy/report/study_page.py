@@ -11,7 +11,7 @@ from mpqdeploy.core import Budget, Metric, Policy
 from mpqdeploy.core.files import write_text
 from mpqdeploy.report import plots
 from mpqdeploy.report.importance import importances
-from mpqdeploy.report.render import UNITS, amount, environment, verdict
+from mpqdeploy.report.render import UNITS, amount, page, verdict
 from mpqdeploy.report.study_plots import hypervolume_plot, importance_plot, study_front
 from mpqdeploy.results import Summary
 from mpqdeploy.search.bomp import Space, Trial
@@ -57,23 +57,20 @@ def render_study(material: StudyMaterial, plotly: str) -> str:
         "importances": importance_plot(shares) if shares else "",
         "bits": [(f"trial {trial.number}", _bits(trial)) for trial in front],
     }
-    return (
-        environment()
-        .get_template("study.html.j2")
-        .render(
-            title=material.title,
-            material=material,
-            summary=summary,
-            front=front,
-            figures=figures,
-            finished=sum(trial.state != "running" for trial in trials),
-            nearest=None if front else nearest_of(trials),
-            overrun=overrun,
-            ceiling=amount(material.ceiling, UNITS[metric]),
-            units=UNITS,
-            verdicts=_verdicts(summary),
-            plotly=plotly,
-        )
+    return page(
+        "study.html.j2",
+        title=material.title,
+        material=material,
+        summary=summary,
+        front=front,
+        figures=figures,
+        finished=sum(trial.state != "running" for trial in trials),
+        nearest=None if front else nearest_of(trials),
+        overrun=overrun,
+        ceiling=amount(material.ceiling, UNITS[metric]),
+        units=UNITS,
+        verdicts=_verdicts(summary),
+        plotly=plotly,
     )
 
 

@@ -15,7 +15,6 @@ import warnings
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mpqdeploy.core import ModelError
@@ -34,12 +33,7 @@ class Ahead:
         self._last: Future[Path] | None = None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._last is not None and not self._last.done():
             # A compilation that nobody waits for any more is not waited for here either.
             for process in self.processes():

@@ -73,7 +73,13 @@ def study(
         opened = _open(context, networks, budgets, folder)
         listener.start(opened)
         with Ahead() as ahead:
-            trials = Trials(context, networks, against, ahead, folder / SCRATCH)
+            trials = Trials(
+                context=context,
+                networks=networks,
+                against=against,
+                ahead=ahead,
+                scratch=folder / SCRATCH,
+            )
             opened.run(trials, on_trial=listener)
         return {"trials": [trial.to_json() for trial in opened.trials()]}
 

@@ -13,7 +13,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpqdeploy.config import Config
@@ -39,36 +39,28 @@ def fidelity_of(config: Config) -> Fidelity:
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Trials:
     """Evaluates points: call it as `Study.run` does.
 
     `scratch` holds what the trial in hand has trained so far, so that a killed one goes on there.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        networks: Networks,
-        against: Reference,
-        ahead: Ahead,
-        scratch: Path,
-    ) -> None:
-        self._context = context
-        self._networks = networks
-        self._against = against
-        self._ahead = ahead
-        self._scratch = scratch
-        self._fidelity = fidelity_of(context.config)
+    context: Context
+    networks: Networks
+    against: Reference
+    ahead: Ahead
+    scratch: Path
 
     def __call__(self, point: Point, number: int) -> Outcome:
         """Accuracy on the validation split; bytes, BOPs, and latency measured on the target.
 
         Raises the `UserError` of a training that diverged, or of a network that does not compile.
         """
-        key = self._networks.space.key(point)
-        folder = self._scratch / hashlib.sha256(key.encode()).hexdigest()[:12]
+        key = self.networks.space.key(point)
+        folder = self.scratch / hashlib.sha256(key.encode()).hexdigest()[:12]
         try:
-            outcome = self._evaluate(self._networks.network(point), number, folder)
+            outcome = self._evaluate(self.networks.network(point), number, folder)
         except UserError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -97,15 +89,15 @@ class Trials:
     def _latency(self, network: Network, library: Path) -> Callable[[], LatencyRecord]:
         """Begin to compile, unless the record store knows the network; the record when called."""
         policy = network.policy
-        place = self._context.about(network.spec, network.sites)
-        known = known_draft(place, policy, self._against)
+        place = self.context.about(network.spec, network.sites)
+        known = known_draft(place, policy, self.against)
         if known is not None:
             return lambda: known
-        compiling = self._ahead.begin(Draft.of(place, policy), library)
-        return lambda: time_library(place, policy, finished(compiling), self._against)
+        compiling = self.ahead.begin(Draft.of(place, policy), library)
+        return lambda: time_library(place, policy, finished(compiling), self.against)
 
     def _accuracies(self, network: Network, number: int, folder: Path) -> Accuracies:
-        context, fidelity = self._context, self._fidelity
+        context, fidelity = self.context, fidelity_of(self.context.config)
         with context.ui.task(f"trial {number}", fidelity.steps(context.dataset)) as task:
 
             def on_phase(phase: str) -> OnProgress:

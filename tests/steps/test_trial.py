@@ -68,7 +68,13 @@ class Bench:
         self.timed: list[Policy] = []
         monkeypatch.setattr(module, "time_library", self._time)
         against = Reference(record=RECORD, library=tmp_path / "reference.so")
-        self.trials = Trials(context, self.networks, against, compiler, self.scratch)
+        self.trials = Trials(
+            context=context,
+            networks=self.networks,
+            against=against,
+            ahead=compiler,
+            scratch=self.scratch,
+        )
         cheap = {"stage0.repeats": 0, "stage1.repeats": 1, "stage2.repeats": 1}
         self.point = self.networks.space.complete(cheap, np.random.default_rng(0))
 

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mpqdeploy.nn.layers import Stream, conv_site
+from mpqdeploy.nn.layers import SiteConv2d, Stream, conv_site
 
 
-class ConvBNReLU(nn.Sequential):
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        kernel: int,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        act_signed: bool = False,
-    ) -> None:
-        conv = conv_site(
-            in_channels, channels, kernel, stride=stride, groups=groups, act_signed=act_signed
-        )
-        super().__init__(conv, nn.BatchNorm2d(channels), nn.ReLU6())
+def conv_bn_relu(conv: SiteConv2d) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU6())
 
 
 class InvertedResidual(nn.Module):
@@ -44,10 +31,13 @@ class InvertedResidual(nn.Module):
         hidden = in_channels * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers.append(ConvBNReLU(in_channels, hidden, 1, act_signed=signed))
+            layers.append(conv_bn_relu(conv_site(in_channels, hidden, 1, act_signed=signed)))
             signed = False
+        by_depth = conv_site(
+            hidden, hidden, kernel, stride=stride, groups=hidden, act_signed=signed
+        )
         layers += [
-            ConvBNReLU(hidden, hidden, kernel, stride=stride, groups=hidden, act_signed=signed),
+            conv_bn_relu(by_depth),
             conv_site(hidden, channels, 1),
             nn.BatchNorm2d(channels),
         ]

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mpqdeploy.core import ConfigError
-from mpqdeploy.nn.layers import SiteLinear, Stream, pooled_features
-from mpqdeploy.nn.models.inverted import ConvBNReLU, InvertedResidual, divisible
+from mpqdeploy.nn.layers import SiteLinear, Stream, conv_site, pooled_features
+from mpqdeploy.nn.models.inverted import InvertedResidual, conv_bn_relu, divisible
 from mpqdeploy.nn.spec import ModelSpec
 
 LARGEST_KERNEL = 7
@@ -87,9 +87,8 @@ class Mobile(nn.Module):
             for (option, default), values in zip(usual.items(), given, strict=True)
         }
         _check(spec.name, stages, shapes, head_width)
-        self.stem = nn.Sequential(
-            ConvBNReLU(spec.image[0], self.family.stem, 3, act_signed=True), Stream()
-        )
+        stem = conv_site(spec.image[0], self.family.stem, 3, act_signed=True)
+        self.stem = nn.Sequential(conv_bn_relu(stem), Stream())
         channels, first = self.family.stem, True
         self.stages = nn.Sequential()
         for stage, kernel, width, expansion, count in zip(stages, *shapes.values(), strict=True):
@@ -107,7 +106,7 @@ class Mobile(nn.Module):
                 channels, first = stage.width(width), False
             self.stages.append(blocks)
         last = self.family.head_width(head_width)
-        self.head = ConvBNReLU(channels, last, 1, act_signed=not first)
+        self.head = conv_bn_relu(conv_site(channels, last, 1, act_signed=not first))
         self.stream = Stream()
         self.classifier = SiteLinear(last, spec.num_classes)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mpqdeploy.nn.layers import SiteLinear, Stream, pooled_features
-from mpqdeploy.nn.models.inverted import ConvBNReLU, InvertedResidual, divisible
+from mpqdeploy.nn.layers import SiteLinear, Stream, conv_site, pooled_features
+from mpqdeploy.nn.models.inverted import InvertedResidual, conv_bn_relu, divisible
 from mpqdeploy.nn.spec import ModelSpec
 
 SMALL_IMAGE = 64
@@ -31,7 +31,8 @@ class MobileNetV2(nn.Module):
         super().__init__()
         small = min(spec.image[1:]) < SMALL_IMAGE
         channels = divisible(STEM_CHANNELS * width)
-        stem = ConvBNReLU(spec.image[0], channels, 3, stride=1 if small else 2, act_signed=True)
+        stride = 1 if small else 2
+        stem = conv_bn_relu(conv_site(spec.image[0], channels, 3, stride=stride, act_signed=True))
         blocks: list[nn.Module] = []
         for index, (expansion, out, count, stage_stride) in enumerate(STAGES):
             for number in range(count):
@@ -46,7 +47,7 @@ class MobileNetV2(nn.Module):
                 blocks.append(block)
                 channels = divisible(out * width)
         last = divisible(LAST_CHANNELS * max(1.0, width))
-        head = ConvBNReLU(channels, last, 1, act_signed=True)
+        head = conv_bn_relu(conv_site(channels, last, 1, act_signed=True))
         self.features = nn.Sequential(stem, *blocks, head)
         self.stream = Stream()
         self.classifier = nn.Sequential(nn.Dropout(dropout), SiteLinear(last, spec.num_classes))
