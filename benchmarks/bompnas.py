@@ -1,15 +1,21 @@
-"""The claims about BOMP-NAS, searched and counted.
+r"""The claims about BOMP-NAS, searched and counted.
 
-    python benchmarks/bompnas.py --claim samplers --seeds 5 --trials 30
-    python benchmarks/bompnas.py --claim table --rows 150 --seeds 5 --trials 50
+    python benchmarks/bompnas.py --claim qaft --seeds 5 --trials 32
+    python benchmarks/bompnas.py --claim samplers --seeds 5 --trials 32
+    python benchmarks/bompnas.py --claim table --rows 250 --seeds 5 --trials 60
+    python benchmarks/bompnas.py --claim fronts --cifar10 DIR --cifar100 DIR
+    python benchmarks/bompnas.py --claim functions --seeds 5 --trials 30
 
-samplers: random, evolution, and Gaussian processes by Optuna and by BoTorch, on functions whose
-best is known or cheap to find: the best value inside the budget, or the hypervolume, against the
-number of trials, and the seconds of a proposal. table: the same on networks for the digits, which
-are trained once and looked up from then on.
+qaft: fine-tuning inside the loop against quantization alone, on the digits; the fronts of both are
+trained in full by one recipe. samplers: hypervolume over the trials of Bayesian optimization,
+evolution and random search, live on the digits. table: the same on networks that are trained once
+and looked up from then on. fronts: CIFAR beside uniform variants of MobileNetV2; `--size paper`
+is the real thing, for a GPU. functions: the Gaussian processes of Optuna and BoTorch on functions
+whose best is known or cheap to find.
 
 Every race and every network lies in --work: the same command continues, and adds what is missing.
-Needs the extras `search` and `bench`.
+Each claim ends with a table, and with its records and figure in --out. Needs the extras `search`
+and `bench`.
 """
 
 from __future__ import annotations
@@ -21,31 +27,49 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from studying import races, recorded
-from studying.functions import Function, functions
+from studying import cifar, figures, qaft, recorded, standings
+from studying.digits import digits, live
+from studying.functions import functions
+from studying.races import ENGINES, Race, races
 
-from mpqdeploy.core import UserError
+from mpqdeploy.core import ConfigError, UserError
 from mpqdeploy.core.files import write_json
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.ui import Ui
 
-CLAIMS = ("samplers", "table")
-NAMES = (*(function.name for function in functions()), *recorded.NAMES)
+DOCUMENTS = {
+    "qaft": "bompnas-qaft",
+    "samplers": "bompnas-samplers",
+    "table": "bompnas-table",
+    "fronts": "bompnas-fronts",
+    "functions": "bompnas-functions",
+}
+"""File names of the claims, without suffix."""
+LIVE = ("random", "evolution", "bo")
+"""Engines where a trial is trained: BoTorch's is of the table and of the functions."""
+
+Record = dict[str, Any]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--claim", nargs="+", choices=CLAIMS, default=list(CLAIMS))
-    parser.add_argument("--functions", nargs="+", choices=NAMES, default=list(NAMES))
-    parser.add_argument(
-        "--engines", nargs="+", choices=tuple(races.ENGINES), default=list(races.ENGINES)
-    )
+    parser.add_argument("--claim", nargs="+", choices=DOCUMENTS, required=True)
+    names = [function.name for function in functions()] + list(recorded.NAMES)
+    chosen = parser.add_argument("--functions", nargs="+", choices=names, default=names)
+    chosen.help = "of the claims functions and table"
+    parser.add_argument("--engines", nargs="+", choices=tuple(ENGINES), default=list(LIVE))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--rows", type=int, default=150, help="networks of the table")
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=250, help="networks of the table")
+    finalists = parser.add_argument("--finalists", type=int, default=6)
+    finalists.help = "of qaft: networks of a front that are trained in full"
+    parser.add_argument("--cifar10", type=Path, help="of fronts: the folder of the binary files")
+    parser.add_argument("--cifar100", type=Path, help="of fronts: the folder of the binary files")
+    parser.add_argument("--size", choices=cifar.SIZES, default="small", help="of fronts")
     parser.add_argument("--work", type=Path, default=Path("runs/bompnas"))
+    parser.add_argument("--out", type=Path, default=None, help="default: with the records")
     return parser.parse_args(arguments)
 
 
@@ -53,38 +77,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, ui = parse(arguments), Ui()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        document = run(options, ui)
+        _Bench(options, ui).run()
     except UserError as error:
         ui.warn(str(error))
         return 2
-    for claim in options.claim:
-        out = options.work / f"{claim}.json"
-        write_json(out, {"machine": asdict(host_fingerprint()), claim: document[claim]})
-        ui.say(f"wrote {out}")
     return 0
 
 
-def run(options: argparse.Namespace, ui: Ui) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    if "samplers" in options.claim:
+class _Bench:
+    """The claims that the command line asks for."""
+
+    def __init__(self, options: argparse.Namespace, ui: Ui) -> None:
+        self._options = options
+        self._ui = ui
+        self._seeds = range(options.seeds)
+
+    def run(self) -> None:
+        for claim in self._options.claim:
+            records = getattr(self, f"_{claim}")()
+            out = (self._options.out or self._options.work) / f"{DOCUMENTS[claim]}.json"
+            write_json(out, {"machine": asdict(host_fingerprint()), "records": records})
+            drawing = {"qaft": figures.qaft, "fronts": figures.fronts}
+            drawing.get(claim, figures.samplers)(records, out.with_suffix(".svg"))
+            self._ui.say(f"wrote {out}")
+
+    def _qaft(self) -> list[Record]:
+        options, ui = self._options, self._ui
+        trained = digits(options.work, ui)
+        records = qaft.qaft(trained, self._race("live"), self._seeds, options.finalists)
+        for key, what in (("tuned", "fine-tuned"), ("quantized", "quantized only")):
+            ui.table(f"Trained in full, {what}", qaft.COLUMNS, qaft.summary(records, key))
+        return records
+
+    def _samplers(self) -> list[Record]:
+        function = live(digits(self._options.work, self._ui))
+        engines = [engine for engine in self._options.engines if engine in LIVE]
+        return self._shown(races([function], engines, self._seeds, self._race("live")))
+
+    def _table(self) -> list[Record]:
+        options = self._options
+        found = recorded.tables(digits(options.work, self._ui), options.rows)
+        chosen = [function for function in found if function.name in options.functions]
+        run = self._race(f"table-{options.rows}")
+        # Other seeds than the live studies', whose trials are the table's first rows.
+        seeds = [recorded.SEEDS + seed for seed in self._seeds]
+        return self._shown(races(chosen, options.engines, seeds, run))
+
+    def _functions(self) -> list[Record]:
+        options = self._options
         chosen = [function for function in functions() if function.name in options.functions]
-        document["samplers"] = _races(options, chosen, options.work / "samplers", ui)
-    if "table" in options.claim:
-        folder = options.work / "digits-table"
-        recorded.record(options.rows, folder, ui)
-        tables = recorded.tables(folder, options.rows)
-        chosen = [function for function in tables if function.name in options.functions]
-        races_of = options.work / f"table-{options.rows}"
-        document["table"] = _races(options, chosen, races_of, ui)
-    return document
+        return self._shown(races(chosen, options.engines, self._seeds, self._race("functions")))
 
+    def _fronts(self) -> list[Record]:
+        options, ui, records = self._options, self._ui, list[Record]()
+        for name in cifar.CLASSES:
+            folder = getattr(options, name)
+            if folder is not None:
+                size = cifar.SIZES[options.size]
+                records.append(cifar.fronts(name, folder, size, options.work, 0, ui))
+        if not records:
+            raise ConfigError("fronts needs data.", hint="Give --cifar10 DIR, --cifar100 DIR.")
+        ui.table("Beside uniform variants", cifar.COLUMNS, cifar.summary(records))
+        return records
 
-def _races(
-    options: argparse.Namespace, chosen: Sequence[Function], folder: Path, ui: Ui
-) -> list[races.Record]:
-    records = races.races(chosen, options.engines, options.seeds, options.trials, folder, ui)
-    ui.table("Engines side by side", races.COLUMNS, races.summary(records))
-    return records
+    def _race(self, folder: str) -> Race:
+        return Race(self._options.trials, self._options.work / folder, self._ui)
+
+    def _shown(self, records: list[Record]) -> list[Record]:
+        self._ui.table("Engines side by side", standings.COLUMNS, standings.standings(records))
+        return records
 
 
 if __name__ == "__main__":

@@ -206,20 +206,32 @@ def test_a_study_of_another_budget_is_refused_with_the_difference(
 
 
 @pytest.mark.slow
-def test_a_budget_that_no_trial_meets_ends_with_the_nearest(
+def test_a_budget_that_no_trial_meets_ends_with_the_nearest(forks: Forks, tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    refused = forks.run("run", str(config), "-q", "--set", "budgets.0.limit=1B", folder=tmp_path)
+    found = re.search(r"that one has ([0-9]+)", refused.err)
+    assert found is not None, refused.err
+    # The smallest network alone is inside: two trials do not find it.
+    sets = ["--set", f"budgets.0.limit={found[1]}B", "--set", "search.bomp.trials=2"]
+    ended = forks.run("run", str(config), "-q", "--fresh", *sets, folder=tmp_path)
+    assert ended.code == 2, ended.err
+    words = r"none of 2 networks meets the budget; trial [01] is the nearest: bytes [0-9.]+ % over"
+    assert re.search(words, ended.err), ended.err
+    assert "no network inside the budgets" in (tmp_path / "run" / "report.html").read_text()
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_a_latency_that_no_network_has_is_refused_before_the_study(
     finished: Path, forks: Forks, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True, ignore=lambda *_: ["run"])
     config = write_config(tmp_path)
-    sets = ["--set", "budgets=[{metric: latency, limit: 1ns}]", "--set", "search.bomp.trials=2"]
+    sets = ["--set", "budgets=[{metric: latency, limit: 1ns}]"]
     ended = forks.run("run", str(config), "-q", *sets, folder=tmp_path)
     assert ended.code == 2, ended.err
-    words = (
-        r"none of 2 networks meets the budget; trial [01] is the nearest: latency [0-9.]+ % over"
-    )
-    assert re.search(words, ended.err), ended.err
-    assert "no network inside the budgets" in (tmp_path / "run" / "report.html").read_text()
-    assert not (tmp_path / "run" / "bundle").exists()
+    assert "the latency budget of 0.001 us is below the smallest network" in ended.err
+    assert not (tmp_path / "run" / "steps" / "study" / "study.journal").exists()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mpqdeploy.core import UserError
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.search.bomp.engines import Proposer, load_engine
 from mpqdeploy.search.bomp.front import hypervolume_curve
@@ -21,10 +22,6 @@ from mpqdeploy.ui import Ui
 from studying.functions import Function
 
 INITIAL = 10
-COLUMNS = (
-    "function", "engine", "after a quarter", "after half", "at the end",
-    "trials to evolution's end", "s per proposal",
-)  # fmt: skip
 Record = dict[str, Any]
 
 
@@ -42,23 +39,36 @@ ENGINES: Mapping[str, Callable[[], Proposer]] = {
 }
 
 
-def races(
-    chosen: Sequence[Function], engines: Sequence[str], seeds: int, trials: int,
-    folder: Path, ui: Ui,
-) -> list[Record]:  # fmt: skip
-    """A record per function, engine and seed; those on disk are not run again."""
-    records = []
-    # Seeds outermost: what a killed run leaves is a whole comparison over fewer of them.
-    for seed, function, engine in product(range(seeds), chosen, engines):
-        file = folder / f"{function.name}-{engine}-{trials}-seed{seed}.json"
+class Race:
+    """Races of one length. Those that lie in `folder` are not run again."""
+
+    def __init__(self, trials: int, folder: Path, ui: Ui, *, initial: int = INITIAL) -> None:
+        self._trials = trials
+        self._folder = folder
+        self._ui = ui
+        self._initial = initial
+
+    def __call__(self, function: Function, engine: str, seed: int) -> Record:
+        name = f"{function.name}-{engine}-{self._trials}-seed{seed}"
+        file = self._folder / f"{name}.json"
         if not file.exists():
-            write_json(file, race(function, engine, seed, trials))
-        records.append(read_json(file))
-        ui.note(f"  {file.stem}: {records[-1]['curve'][-1]:.4f}")
-    return records
+            write_json(file, race(function, engine, seed, self._trials, self._initial))
+        record: Record = read_json(file)
+        self._ui.note(f"  {name}: {record['curve'][-1]:.4f}")
+        return record
 
 
-def race(function: Function, engine: str, seed: int, trials: int) -> Record:
+def races(
+    chosen: Sequence[Function], engines: Sequence[str], seeds: Sequence[int], run: Race
+) -> list[Record]:
+    """A record per function, engine and seed."""
+    # Seeds outermost: what a killed run leaves is a whole comparison over fewer of them.
+    return [
+        run(function, engine, seed) for seed, function, engine in product(seeds, chosen, engines)
+    ]
+
+
+def race(function: Function, engine: str, seed: int, trials: int, initial: int = INITIAL) -> Record:
     """A study without a storage: what the engine proposes is evaluated at once."""
     proposer, done, seconds = ENGINES[engine](), list[Trial](), list[float]()
     for number in range(trials):
@@ -68,7 +78,7 @@ def race(function: Function, engine: str, seed: int, trials: int) -> Record:
             budgets=function.budgets,
             trials=tuple(done),
             number=number,
-            initial=INITIAL,
+            initial=initial,
             seed=seed,
         )
         began = time.perf_counter()
@@ -81,11 +91,19 @@ def race(function: Function, engine: str, seed: int, trials: int) -> Record:
         "seed": seed,
         "curve": _curve(function, done),
         "seconds": seconds,
+        "trials": [
+            {"point": trial.point, "accuracy": o.accuracy, "costs": o.costs}
+            for trial in done
+            if (o := trial.outcome) is not None
+        ],
     }
 
 
 def _tried(function: Function, number: int, point: Point) -> Trial:
-    outcome = function.evaluate(point)
+    try:
+        outcome = function.evaluate(point)
+    except UserError as error:  # training that diverged: a failed trial, as in a study
+        return Trial(number=number, state="failed", point=point, reason=str(error))
     over = violations(outcome.costs, function.budgets)
     return Trial(number=number, state="complete", point=point, outcome=outcome, violations=over)
 
@@ -102,36 +120,3 @@ def _curve(function: Function, trials: Sequence[Trial]) -> list[float]:
     floor, ceiling = function.reference
     whole = (1 - floor) * ceiling
     return [area / whole for area in hypervolume_curve(pairs, function.reference)]
-
-
-def summary(records: Sequence[Record]) -> list[list[str]]:
-    """A row per function and engine, over its seeds: mean ± standard error."""
-    rows = []
-    for name in dict.fromkeys(record["function"] for record in records):
-        here = [record for record in records if record["function"] == name]
-        aim = _mean_curve([r for r in here if r["engine"] == "evolution"])
-        for engine in dict.fromkeys(record["engine"] for record in here):
-            group = [record for record in here if record["engine"] == engine]
-            rows.append([name, engine, *_cells(group, None if aim is None else aim[-1])])
-    return rows
-
-
-def _mean_curve(group: Sequence[Record]) -> Any:
-    return np.mean([record["curve"] for record in group], axis=0) if group else None
-
-
-def _cells(group: Sequence[Record], aim: float | None) -> list[str]:
-    curves = np.array([record["curve"] for record in group])
-    trials = curves.shape[1]
-    cells = []
-    for position in (trials // 4, trials // 2, trials):
-        column = curves[:, position - 1]
-        error = column.std(ddof=1) / np.sqrt(len(column)) if len(column) > 1 else 0.0
-        cells.append(f"{column.mean():.4f} ± {error:.4f}")
-    reached = None if aim is None else np.flatnonzero(curves.mean(axis=0) >= aim - 1e-12)
-    if reached is None:
-        cells.append("")
-    else:
-        cells.append(str(reached[0] + 1) if len(reached) else f"> {trials}")
-    modelled = [second for record in group for second in record["seconds"][INITIAL:]]
-    return [*cells, f"{np.median(modelled):.2f}"]

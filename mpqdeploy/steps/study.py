@@ -13,6 +13,7 @@ from mpqdeploy.search.bomp.study import check_settings
 from mpqdeploy.steps.ahead import Ahead
 from mpqdeploy.steps.context import Context
 from mpqdeploy.steps.draft import Reference
+from mpqdeploy.steps.fastest import check_latency
 from mpqdeploy.steps.study_progress import Listener
 from mpqdeploy.steps.trial import Trials
 
@@ -61,7 +62,7 @@ def study(
     """Result: `{"trials"}`, all of them, in whichever worker they ran.
 
     Without `search.study` the journal lies in the step's folder. Raises `BudgetError` for a budget
-    that the smallest network exceeds, `ConfigError` for a study of another space or budget.
+    that the smallest networks exceed, `ConfigError` for a study of another space or budget.
     """
     inputs = {
         **context.config.part("search", "train", "finetune", "precisions", "seed", "device"),
@@ -70,6 +71,7 @@ def study(
 
     def work(folder: Path) -> dict[str, object]:
         check_smallest(networks, budgets)
+        check_latency(context, networks, against, budgets)
         opened = _open(context, networks, budgets, folder)
         listener.start(opened)
         with Ahead() as ahead:

@@ -17,6 +17,7 @@ from mpqdeploy.nn.models.mobile import Family, Mobile, Stage
 from mpqdeploy.search.bomp.space import Ordinal, Parameter, Point, Space, Value, When
 
 HEAD = "head"
+_WEIGHT, _ACT = "weight_bits", "act_bits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ class Networks:
 
     def _bits(self, part: str, there: When | None) -> list[Parameter]:
         """Weight bits, and activation bits where these leave a choice of the target's pairs."""
-        weight = Ordinal(name=f"{part}.weight_bits", values=tuple(self._acts), when=there)
+        weight = Ordinal(name=f"{part}.{_WEIGHT}", values=tuple(self._acts), when=there)
         groups: dict[tuple[int, ...], list[int]] = {}
         for bits, acts in self._acts.items():
             groups.setdefault(acts, []).append(bits)
@@ -152,10 +153,22 @@ class Networks:
         return {**columns, "head_width": point[f"{HEAD}.width"]}
 
     def _precision(self, point: Point, part: str) -> Precision:
-        weight = int(point[f"{part}.weight_bits"])
+        weight = int(point[f"{part}.{_WEIGHT}"])
         acts = self._acts[weight]
         act = acts[0] if len(acts) == 1 else int(point[_act_name(part, acts)])
         return Precision(weight_bits=weight, act_bits=act)
+
+
+def bits_at(space: Space, precision: Precision) -> dict[str, Value]:
+    """The values of all bits' parameters, active or not, that make every layer's precision so."""
+    bits: dict[str, Value] = {}
+    for parameter in space.parameters:
+        kind = parameter.name.partition(".")[2]
+        if kind == _WEIGHT:
+            bits[parameter.name] = precision.weight_bits
+        elif kind.startswith(_ACT) and precision.act_bits in parameter.values:
+            bits[parameter.name] = precision.act_bits
+    return bits
 
 
 def family_of(name: str) -> Family:
@@ -225,7 +238,7 @@ def _stage_name(number: int) -> str:
 
 
 def _act_name(part: str, acts: tuple[int, ...]) -> str:
-    return f"{part}.act_bits_{'_'.join(map(str, acts))}"
+    return f"{part}.{_ACT}_{'_'.join(map(str, acts))}"
 
 
 def _part(site: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from mpqdeploy.data import Dataset, Loader
+from mpqdeploy.data import Dataset, Loader, Split
 from mpqdeploy.nn import build_float
 from mpqdeploy.nn.training import Recipe, evaluate, seed_everything, train
 from mpqdeploy.nn.training.loop import OnProgress
@@ -41,7 +41,7 @@ class Fidelity:
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracies:
-    """On the validation split, in [0, 1]: in float, after quantization, after fine-tuning."""
+    """Shares in [0, 1]: in float, after quantization, after fine-tuning."""
 
     float32: float
     quantized: float
@@ -59,9 +59,10 @@ def accuracies(
     *,
     seed: int = 0,
     device: str = "auto",
+    split: Split = "val",
     on_phase: OnPhase = lambda phase: None,
 ) -> Accuracies:
-    """Train `network` on the `fit` split and score it on `val`, which no training sees.
+    """Train `network` on the `fit` split and score it on `split`, which no training sees.
 
     What has been trained lies in `folder`: killed and called again, it goes on there, and ends on
     a CPU as it would have. Raises `TrainingError` where training diverges.
@@ -81,7 +82,7 @@ def accuracies(
         return scored(net)
 
     def scored(net: nn.Module) -> float:
-        batches = Loader(dataset, "val", batch_size=EVALUATION_BATCH)
+        batches = Loader(dataset, split, batch_size=EVALUATION_BATCH)
         return evaluate(net, batches, device=device)
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from mpqdeploy.core import Budget, BudgetError, Metric, parse_precisions
 from mpqdeploy.nn import ModelSpec
 from mpqdeploy.search.bomp.networks import Choices, Networks
-from mpqdeploy.search.bomp.reachable import check_smallest
+from mpqdeploy.search.bomp.reachable import check_smallest, smallest_at
 
 DIGITS = ModelSpec(name="mobile_digits", num_classes=10, image=(1, 8, 8))
 
@@ -35,3 +36,17 @@ def test_a_budget_is_refused_below_the_least_cost_and_not_at_it(
 
 def test_of_latency_nothing_is_known_yet(networks: Networks) -> None:
     check_smallest(networks, [Budget(metric="latency", limit=1e-9)])
+
+
+def test_the_smallest_at_a_precision_has_it_wherever_it_may() -> None:
+    precisions = parse_precisions(("8/8", "4/8", "4/4", "1/2", "1/1"))
+    networks = Networks(DIGITS, precisions, Choices(widths=(0.5, 1.0), repeats=(0, 1)))
+    for precision in precisions:
+        network = smallest_at(networks, precision)
+        free = [site.name for site in network.sites if site.pinned is None]
+        assert free
+        assert {network.policy[name] for name in free} == {precision}
+    rng = np.random.default_rng(0)
+    least = smallest_at(networks, precisions[-1]).counted["bops"]
+    drawn = [networks.network(networks.space.sample(rng)).counted["bops"] for _ in range(50)]
+    assert least <= min(drawn)
