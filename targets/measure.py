@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ LEAST_SAMPLE_US = 1000.0  # one sample lasts at least this, so that the clock's 
 QUIET = 0.1  # widest 95% interval of the median, relative to the median, of a quiet machine
 MOST_ROUNDS = 4  # an unquiet machine is sampled up to this many times the samples asked for
 MOST_INNER = 1 << 24
+RETAKES = 5
 
 
 def measure(timer: Timer, protocol: Protocol, fingerprint: Fingerprint) -> LatencyRecord:
@@ -120,7 +122,26 @@ def call_timer(run: Callable[[], object], *, threads: int = 1) -> Timer:
 
 
 def _sample(run: Callable[[], object], inner: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(inner):
-        run()
-    return (time.perf_counter_ns() - start) / inner / 1000.0
+    """Mean microseconds of `inner` runs in a row that no other process interrupted.
+
+    On a busy machine the system takes the processor away every few milliseconds, and what is timed
+    in turn can be hit unevenly: one always early in its time slice, the other always at its end. A
+    sample that was interrupted is therefore taken again, up to `RETAKES` times [o].
+    """
+    took = 0.0
+    for _ in range(1 + RETAKES):
+        before = _interruptions()
+        start = time.perf_counter_ns()
+        for _ in range(inner):
+            run()
+        took = (time.perf_counter_ns() - start) / inner / 1000.0
+        if _interruptions() == before:
+            break
+    return took
+
+
+def _interruptions() -> int:
+    """How often this thread has lost its processor to another; 0 where the system is silent."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -7,9 +10,11 @@ import numpy as np
 import pytest
 
 from mpqdeploy.core import Fingerprint, LatencyRecord, Protocol
+from mpqdeploy.targets.devices import pinned
 from mpqdeploy.targets.measure import (
     LEAST_SAMPLE_US,
     MOST_ROUNDS,
+    _interruptions,
     at_clock_of,
     call_timer,
     measure,
@@ -143,3 +148,40 @@ def test_records_that_were_not_timed_in_turn_are_refused() -> None:
     other = measure(Clock(10.0), Protocol(samples=7), HERE)
     with pytest.raises(ValueError, match="zip"):
         at_clock_of(one, other, one)
+
+
+@pytest.mark.parametrize(("interrupted", "runs"), [(0, 3), (2, 9), (100, 18)])
+def test_an_interrupted_sample_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch, interrupted: int, runs: int
+) -> None:
+    """Three runs a sample; the first `interrupted` samples lose the processor."""
+    calls: list[int] = []
+    monkeypatch.setattr(
+        "mpqdeploy.targets.measure._interruptions", lambda: min(len(calls) // 3, interrupted)
+    )
+    (sample,) = call_timer(lambda: calls.append(0))(3, 1)
+    assert sample > 0
+    assert len(calls) == runs
+
+
+def test_the_system_counts_what_interrupts_a_busy_thread() -> None:
+    """Two processes on one processor: one that spins is interrupted by the other."""
+    before = _interruptions()
+    with pinned(1):
+        here = os.sched_getaffinity(0)
+        rival = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import time; end = time.time() + 20\nwhile time.time() < end: 0",
+            ],
+            preexec_fn=lambda: os.sched_setaffinity(0, here),
+        )
+        try:
+            deadline = time.monotonic() + 10
+            while _interruptions() == before and time.monotonic() < deadline:
+                pass
+        finally:
+            rival.kill()
+            rival.wait()
+    assert _interruptions() > before
