@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mpqdeploy.search.bomp import Trial
 from mpqdeploy.search.bomp.finding import front_of
 from tests.forks import ONE_THREAD, Forks
 from tests.runs import half_written
+from tests.search.bomp.server import binaries, running
 
 # A budget on bytes, which are counted: what the engine proposes does not hang on measured times.
 CONFIG = """\
@@ -166,30 +167,62 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
     assert not half_written(tmp_path / "run")
 
 
+@pytest.fixture(params=["journal", "postgres"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """What `search.study` is called: a file, or a database on a server of the test's own."""
+    if request.param == "journal":
+        yield str(tmp_path / "study.journal")
+        return
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    programs = binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
+    with running(programs) as server:
+        yield server.url
+
+
 @pytest.mark.slow
-def test_two_runs_share_one_study(tmp_path: Path) -> None:
+def test_runs_share_one_study_and_one_of_them_is_killed(shared: str, tmp_path: Path) -> None:
     config = write_config(tmp_path)
     runs = [tmp_path / "one", tmp_path / "two"]
-    command = [sys.executable, "-m", "mpqdeploy.cli", "search", str(config)]
-    shared = ["--set", f"search.study={tmp_path / 'study.journal'}"]
-    workers = [
-        subprocess.Popen(
-            [*command, *shared, "--set", f"run_dir={run}"],
-            env={**os.environ, **ONE_THREAD},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for run in runs
-    ]
-    ended = [worker.communicate(timeout=600)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], ended
+    workers = [start_search(config, run, shared) for run in runs]
+    # In the middle of a trial, wherever that is.
+    logs = [run / "run.log" for run in runs]
+    wait_until(lambda: any("trial " in log.read_text() for log in logs if log.exists()))
+    workers[1].kill()
+    errors = [worker.communicate(timeout=900)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, -signal.SIGKILL], errors
+    again = start_search(config, runs[1], shared)
+    assert again.wait(900) == 0
     results = [read_json(run / "steps" / "study" / "done.json")["result"] for run in runs]
     assert results[0] == results[1]
-    logs = [(run / "run.log").read_text() for run in runs]
+    trials = [Trial.from_json(data) for data in results[0]["trials"]]
+    assert [trial.number for trial in trials] == list(range(5))
+    assert {trial.state for trial in trials} == {"complete"}
     for number in range(5):
         # Every trial was one run's, and none both runs'.
-        assert sum(f"trial {number} (" in log for log in logs) == 1
+        assert sum(f"trial {number} (" in log.read_text() for log in logs) == 1
+
+
+def start_search(config: Path, run: Path, study: str) -> subprocess.Popen[str]:
+    sets = [f"search.study={study}", f"run_dir={run}"]
+    command = [sys.executable, "-m", "mpqdeploy.cli", "search", str(config)]
+    for value in sets:
+        command += ["--set", value]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **ONE_THREAD},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 600.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
