@@ -200,8 +200,8 @@ def test_runs_share_one_study_and_one_of_them_is_killed(shared: str, tmp_path: P
     assert [trial.number for trial in trials] == list(range(5))
     assert {trial.state for trial in trials} == {"complete"}
     for number in range(5):
-        # Every trial was one run's, and none both runs'.
-        assert sum(f"trial {number} (" in log.read_text() for log in logs) == 1
+        # None was both runs'.
+        assert sum(f"trial {number} (" in log.read_text() for log in logs) <= 1
 
 
 def start_search(config: Path, run: Path, study: str) -> subprocess.Popen[str]:
