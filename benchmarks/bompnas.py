@@ -2,16 +2,16 @@ r"""The claims about BOMP-NAS, searched and counted.
 
     python benchmarks/bompnas.py --claim qaft --seeds 5 --trials 32
     python benchmarks/bompnas.py --claim samplers --seeds 5 --trials 32
-    python benchmarks/bompnas.py --claim table --rows 250 --seeds 5 --trials 60
+    python benchmarks/bompnas.py --claim table --seeds 5 --trials 40 --functions digits-table-front
     python benchmarks/bompnas.py --claim fronts --cifar10 DIR --cifar100 DIR
     python benchmarks/bompnas.py --claim functions --seeds 5 --trials 30
 
 qaft: fine-tuning inside the loop against quantization alone, on the digits; the fronts of both are
 trained in full by one recipe. samplers: hypervolume over the trials of Bayesian optimization,
-evolution and random search, live on the digits. table: the same on networks that are trained once
-and looked up from then on. fronts: CIFAR beside uniform variants of MobileNetV2; `--size paper`
-is the real thing, for a GPU. functions: the Gaussian processes of Optuna and BoTorch on functions
-whose best is known or cheap to find.
+evolution and random search, live on the digits. table: the same on the networks of the live
+studies, looked up in place of training. fronts: CIFAR beside uniform variants of MobileNetV2;
+`--size paper` is the real thing, for a GPU. functions: the Gaussian processes of Optuna and BoTorch
+on functions whose best is known or cheap to find.
 
 Every race and every network lies in --work: the same command continues, and adds what is missing.
 Each claim ends with a table, and with its records and figure in --out. Needs the extras `search`
@@ -47,6 +47,8 @@ DOCUMENTS = {
 """File names of the claims, without suffix."""
 LIVE = ("random", "evolution", "bo")
 """Engines where a trial is trained: BoTorch's is of the table and of the functions."""
+LIVE_TRIALS = 32
+"""Of the live studies whose networks are in the table."""
 
 Record = dict[str, Any]
 
@@ -61,8 +63,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     chosen.help = "of the claims functions and table"
     parser.add_argument("--engines", nargs="+", choices=tuple(ENGINES), default=list(LIVE))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--rows", type=int, default=250, help="networks of the table")
+    parser.add_argument("--trials", type=int, default=LIVE_TRIALS)
+    rows = parser.add_argument("--rows", type=int, default=160)
+    rows.help = "of the table: random networks beside those of the live studies"
     finalists = parser.add_argument("--finalists", type=int, default=6)
     finalists.help = "of qaft: networks of a front that are trained in full"
     parser.add_argument("--cifar10", type=Path, help="of fronts: the folder of the binary files")
@@ -116,10 +119,13 @@ class _Bench:
 
     def _table(self) -> list[Record]:
         options = self._options
-        found = recorded.tables(digits(options.work, self._ui), options.rows)
+        trained = digits(options.work, self._ui)
+        lived = races([live(trained)], LIVE, range(recorded.SEEDS), self._race("live", LIVE_TRIALS))
+        tried = [trial["point"] for record in lived for trial in record["trials"]]
+        found = recorded.tables(trained, tried, options.rows)
         chosen = [function for function in found if function.name in options.functions]
         run = self._race(f"table-{options.rows}")
-        # Other seeds than the live studies', whose trials are the table's first rows.
+        # Other seeds than the live studies', whose trials are in the table.
         seeds = [recorded.SEEDS + seed for seed in self._seeds]
         return self._shown(races(chosen, options.engines, seeds, run))
 
@@ -140,8 +146,8 @@ class _Bench:
         ui.table("Beside uniform variants", cifar.COLUMNS, cifar.summary(records))
         return records
 
-    def _race(self, folder: str) -> Race:
-        return Race(self._options.trials, self._options.work / folder, self._ui)
+    def _race(self, folder: str, trials: int | None = None) -> Race:
+        return Race(trials or self._options.trials, self._options.work / folder, self._ui)
 
     def _shown(self, records: list[Record]) -> list[Record]:
         self._ui.table("Engines side by side", standings.COLUMNS, standings.standings(records))

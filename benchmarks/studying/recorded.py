@@ -1,7 +1,8 @@
 """A table of networks that were trained once: engines race on it as if they trained them anew.
 
-Its networks are what random search draws, trained as the trials of the live studies are: those of
-its first rows are the live studies' own.
+Its networks are those that the live studies tried, and more that random search draws; all are
+trained as the trials of the live studies are. So good networks are more frequent in it than in the
+space, and an engine that asks for one finds one near.
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ SEEDS = 5
 SHARE = 0.5
 
 
-def tables(trained: Trained, count: int) -> tuple[Function, ...]:
-    """`count` networks twice: under a budget, and for the front of accuracy and bytes.
+def tables(trained: Trained, tried: Sequence[Point], draws: int) -> tuple[Function, ...]:
+    """One table twice: under a budget, and for the front of accuracy and bytes.
 
-    They are trained where that has not been done.
+    Its rows are the points that were `tried` and so many `draws`, trained where that has not been
+    done; a point that comes again is one row.
     """
-    points = [trained.drawn(number % SEEDS, number // SEEDS) for number in range(count)]
-    table = Table(trained.networks.space, points, [trained.trial(point) for point in points])
+    space = trained.networks.space
+    drawn = [trained.drawn(number % SEEDS, number // SEEDS) for number in range(draws)]
+    found = {space.key(point): space.validate(point) for point in (*tried, *drawn)}
+    points = list(found.values())
+    table = Table(space, points, [trained.trial(point) for point in points])
+    trained.ui.note(f"  a table of {len(points)} networks")
     under = Function(
         name=NAMES[0],
         space=table.space,

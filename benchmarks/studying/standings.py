@@ -83,7 +83,7 @@ def _against(curves: Curves, aim: Curves) -> list[str]:
     end = float(aim.mean(axis=0)[-1])
     own, here = reached(aim, end), reached(curves, end)
     trials = f"> {curves.shape[1]}" if here is None else str(here)
-    if curves.shape != aim.shape or own is None:
+    if len(curves) != len(aim) or own is None:
         return [trials, ""]
     low, high = np.percentile(speedups(curves, aim), (2.5, 97.5))
     ratio = f"{own / here:.2f}" if here else "below 1"
