@@ -69,13 +69,13 @@ SMALL = Size(
         for width in (0.25, 0.5)
     ),
     images=3200,
-    test_images=2000,
-    epochs=(2, 1),
-    full_epochs=(6, 1),
+    test_images=1000,
+    epochs=(1, 1),
+    full_epochs=(4, 1),
     batch_size=64,
-    trials=12,
-    initial=6,
-    finalists=4,
+    trials=10,
+    initial=5,
+    finalists=3,
 )
 PAPER = Size(
     choices=Choices(),
