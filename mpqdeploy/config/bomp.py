@@ -58,6 +58,7 @@ class BompSection(Section):
     cost_reference: Annotated[float, Field(gt=1)] | None = None
     cost_weight: NotNegative = 1.0
     pareto: Count = 4
+    overlap: bool = True
     space: SpaceSection = SpaceSection()
 
     @model_validator(mode="after")
@@ -78,5 +79,5 @@ class BompSection(Section):
                 weight=self.cost_weight,
             )
         metric = self.front if self.objective == "front" else None
-        alike = self.model_dump(include={"trials", "initial", "objective"})
+        alike = self.model_dump(include={"trials", "initial", "objective", "overlap"})
         return StudySettings(engine=self.sampler, seed=seed, score=score, metric=metric, **alike)

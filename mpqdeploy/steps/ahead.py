@@ -7,13 +7,17 @@ one that made it, however that one ends.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from mpqdeploy.steps.drafting import Draft
 
 _LOWEST_PRIORITY = 19
+_PR_SET_PDEATHSIG = 1
 
 
 class Ahead:
@@ -36,8 +41,7 @@ class Ahead:
     def __exit__(self, *error: object) -> None:
         if self._last is not None and not self._last.done():
             # A compilation that nobody waits for any more is not waited for here either.
-            for process in self.processes():
-                os.kill(process, signal.SIGTERM)
+            _signal(self.processes(), signal.SIGTERM)
         self._pool.shutdown(cancel_futures=True)
 
     def processes(self) -> tuple[int, ...]:
@@ -53,11 +57,27 @@ class Ahead:
             self._last = self._pool.submit(draft.compile, library)
         return self._last
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is compiled in the block: it would take the core, or the caches, of a timing."""
+        stopped = self.processes()
+        _signal(stopped, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(stopped, signal.SIGCONT)
+
     def _start(self) -> ProcessPoolExecutor:
         # A fork would inherit torch's and TVM's threads in whatever state they are.
         return ProcessPoolExecutor(
             1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle
         )
+
+
+def _signal(processes: Sequence[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # it died, and `finished` says so
+            os.kill(process, number)
 
 
 def finished(work: Future[Path]) -> Path:
@@ -82,6 +102,9 @@ def _settle() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _abandon)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if sys.platform == "linux":
+        # The thread cannot end a process that is paused while its maker is killed.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _abandon(signum: int, frame: object) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
-from mpqdeploy.core import Budget, ConfigError, Metric, UserError
+from mpqdeploy.core import Budget, ConfigError, Metric
 from mpqdeploy.search.bomp.engines import load_engine
 from mpqdeploy.search.bomp.finding import best_of, front_of, nearest_of
 from mpqdeploy.search.bomp.history import History
@@ -22,16 +21,12 @@ from mpqdeploy.search.bomp.score import Score, violations
 from mpqdeploy.search.bomp.space import Space
 from mpqdeploy.search.bomp.storage import OnNote, open_storage
 from mpqdeploy.search.bomp.trial import Outcome, State, Trial
+from mpqdeploy.search.bomp.worker import Evaluate, OnTrial, Worker
 
 __all__ = ["Outcome", "Study", "StudySettings", "Trial"]
 
-Evaluate = Callable[[Point, int], Outcome]
-OnTrial = Callable[[Trial], None]
-
 _warn = logging.getLogger(__name__).warning
 
-# Seconds between two looks at the trials of other workers.
-_POLL = 1.0
 # Beats per lease: one or two may be lost on the way.
 _BEATS = 4
 
@@ -43,7 +38,8 @@ class StudySettings:
     `trials`: how many, failed ones too; it alone may change while a study goes on. `initial`:
     random trials before `bo` models anything; a small fixed number [o], because 3 per dimension
     [F] would be 180 of 100 trials in a space of 60 bit widths. `objective`, `score` and `metric`:
-    see `Objective`; `metric` is of the objective `front`.
+    see `Objective`; `metric` is of the objective `front`. `overlap`: a trial begins before the
+    one before it has ended; see `Worker`.
     """
 
     engine: str = "bo"
@@ -53,6 +49,7 @@ class StudySettings:
     seed: int = 0
     score: Score | None = None
     metric: Metric | None = None
+    overlap: bool = False
 
     @property
     def wanted(self) -> Objective:
@@ -118,6 +115,7 @@ class Study:
             "engine": settings.engine,
             "initial": settings.initial,
             "seed": settings.seed,
+            "overlap": settings.overlap,
         }
         waiting.call(lambda: claim_study(study, identity))
         number = database.get_study_id_from_name(name)
@@ -129,50 +127,31 @@ class Study:
 
         `evaluate` gets the point and the trial's number. A `UserError` that it raises is the
         reason of a failed trial, and the study goes on; a `ConfigError`, or anything else, ends
-        this worker, and the trial is free again. `on_trial` hears of the trials finished here.
+        this worker, and its trials are free again. `on_trial` hears of the trials finished here.
         """
         with self._ledger.beating(self._lease / _BEATS):
-            while not self.finished():
-                trial = self.ask()
-                if trial is None:
-                    time.sleep(_POLL)
-                    continue
-                told = self._evaluate(evaluate, trial)
-                if told is not None and on_trial is not None:
-                    on_trial(told)
+            Worker(self, evaluate, on_trial).run()
 
-    def _evaluate(self, evaluate: Evaluate, trial: Trial) -> Trial | None:
-        try:
-            outcome = evaluate(trial.point, trial.number)
-            outcome.check()
-            return self.tell(trial.number, outcome)
-        except ConfigError:
-            self.release(trial.number)
-            raise
-        except UserError as error:
-            return self.fail(trial.number, str(error))
-        except BaseException:
-            self.release(trial.number)
-            raise
+    def free(self) -> int | None:
+        """The lowest number that nobody has; that of a worker that died is free again."""
+        self._ledger.release_the_dead()
+        taken = self._ledger.numbers()
+        return next((n for n in range(self.settings.trials) if n not in taken), None)
 
     def ask(self) -> Trial | None:
         """The next trial to evaluate, now this worker's; None where every number is taken.
 
         The lowest free number comes first; that of a worker that died keeps its point.
         """
-        self._ledger.release_the_dead()
-        while True:
-            taken = self._ledger.numbers()
-            free = [n for n in range(self.settings.trials) if n not in taken]
-            if not free:
-                return None
-            point = self._ledger.left(free[0])
+        while (number := self.free()) is not None:
+            point = self._ledger.left(number)
             if point is None:
-                point = self.space.validate(self._engine.propose(self._history(free[0])))
-            row = self._ledger.claim(free[0], point)
+                point = self.space.validate(self._engine.propose(self._history(number)))
+            row = self._ledger.claim(number, point)
             if row is not None:
                 self._rows[row.number] = row
                 return self._trial(row)
+        return None
 
     def tell(self, number: int, outcome: Outcome) -> Trial | None:
         """Record an outcome of a trial that was asked for here.
@@ -200,10 +179,10 @@ class Study:
             return None
         return Trial(number=number, state="failed", point=row.point, reason=reason)
 
-    def release(self, number: int) -> None:
-        """Give a trial that was asked for here back, for any worker to take."""
-        row = self._rows.pop(number, None)
-        if row is not None:
+    def release(self) -> None:
+        """Give all trials that were asked for here back, for any worker to take."""
+        while self._rows:
+            _, row = self._rows.popitem()
             self._ledger.lose(row)
 
     def trials(self) -> tuple[Trial, ...]:
@@ -233,11 +212,20 @@ class Study:
             space=self.space,
             objective=self.settings.wanted,
             budgets=self.budgets,
-            trials=self.trials(),
+            trials=tuple(self._as_seen(trial, number) for trial in self.trials()),
             number=number,
             initial=self.settings.initial,
             seed=self.settings.seed,
         )
+
+    def _as_seen(self, trial: Trial, number: int) -> Trial:
+        """As the proposal of `number` knows a trial: with overlap, the one before is at work.
+
+        Also where it was finished by then, because it was not in a study that nobody killed.
+        """
+        if self.settings.overlap and trial.number == number - 1:
+            return Trial(number=trial.number, state="running", point=trial.point)
+        return trial
 
     def _trial(self, row: Row) -> Trial:
         states: dict[optuna.trial.TrialState, State] = {

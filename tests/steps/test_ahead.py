@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from mpqdeploy.core import ConfigError, ModelError, Policy, Precision
@@ -70,18 +71,35 @@ def test_leaving_the_block_ends_what_nobody_waits_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_does_not_outlive_the_process_that_made_it(tmp_path: Path) -> None:
-    """Killed without a word, as a machine's memory guard kills."""
+def test_paused_it_does_nothing_and_goes_on_afterwards(tmp_path: Path) -> None:
+    with Ahead() as ahead:
+        work = ahead.begin(draft(tmp_path), tmp_path / "net.so")
+        (process,) = ahead.processes()
+        with ahead.paused():
+            before = psutil.Process(process).cpu_times()
+            time.sleep(0.5)
+            assert psutil.Process(process).status() == psutil.STATUS_STOPPED
+            assert psutil.Process(process).cpu_times() == before
+            assert not work.done()
+        assert finished(work).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paused", [False, True])
+def test_it_does_not_outlive_the_process_that_made_it(tmp_path: Path, paused: bool) -> None:
+    """Killed without a word, as a machine's memory guard kills; also while a network is timed."""
     script = f"""
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from tests.steps.test_ahead import Ahead, draft
 if __name__ == "__main__":
     folder = Path({str(tmp_path)!r})
     with Ahead() as ahead:
         ahead.begin(draft(folder), folder / "net.so").result()
-        print(*ahead.processes(), flush=True)
-        time.sleep(600)
+        with ahead.paused() if {paused} else nullcontext():
+            print(*ahead.processes(), flush=True)
+            time.sleep(600)
 """
     file = tmp_path / "maker.py"
     file.write_text(script, encoding="utf-8")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ class Compiler:
     def __init__(self, answer: Exception | None = None) -> None:
         self.answer = answer
         self.drafts: list[Draft] = []
+        self.pauses = 0
 
     def begin(self, draft: Draft, library: Path) -> Future[Path]:
         self.drafts.append(draft)
@@ -44,6 +48,11 @@ class Compiler:
         else:
             work.set_exception(self.answer)
         return work
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self.pauses += 1
+        yield
 
 
 @pytest.fixture
@@ -91,7 +100,9 @@ def test_a_trial_trains_short_and_times_the_very_network(
 ) -> None:
     compiler = Compiler()
     bench = Bench(context, tmp_path, monkeypatch, compiler)
-    found = bench.trials(bench.point, 0)
+    ending = bench.trials(bench.point, 0)
+    assert not bench.timed
+    found = ending()
     network = bench.networks.network(bench.point)
     assert found.costs == {**network.counted, "latency": 7.5}
     assert found.accuracy == found.details["accuracies"]["tuned"]
@@ -99,6 +110,7 @@ def test_a_trial_trains_short_and_times_the_very_network(
     (draft,) = compiler.drafts
     assert (draft.spec, draft.policy) == (network.spec, network.policy)
     assert bench.timed == [network.policy]
+    assert compiler.pauses == 1
     assert not list(bench.scratch.iterdir())
 
 
@@ -114,7 +126,7 @@ def test_a_network_that_was_timed_before_is_not_compiled_again(
     compiler = Compiler()
     bench = Bench(context, tmp_path, monkeypatch, compiler)
     monkeypatch.setattr(module, "known_draft", lambda *_: RECORD)
-    assert bench.trials(bench.point, 0).costs["latency"] == 7.5
+    assert bench.trials(bench.point, 0)().costs["latency"] == 7.5
     assert not compiler.drafts
     assert not bench.timed
 
@@ -123,8 +135,9 @@ def test_what_fails_leaves_nothing_and_says_why(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(context, tmp_path, monkeypatch, Compiler(ModelError("no kernel for it.")))
+    ending = bench.trials(bench.point, 0)
     with pytest.raises(ModelError, match="no kernel"):
-        bench.trials(bench.point, 0)
+        ending()
 
     def diverge(*_: object, **__: object) -> None:
         raise TrainingError("diverged")
@@ -133,6 +146,21 @@ def test_what_fails_leaves_nothing_and_says_why(
     with pytest.raises(TrainingError):
         bench.trials(bench.point, 1)
     assert not list(bench.scratch.iterdir())
+
+
+def test_a_process_that_another_draft_took_along_compiles_this_one_again(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = Compiler(BrokenProcessPool())
+    bench = Bench(context, tmp_path, monkeypatch, compiler)
+    ending = bench.trials(bench.point, 0)
+    compiler.answer = None
+    assert ending().costs["latency"] == 7.5
+    assert len(compiler.drafts) == 2
+    compiler.answer = BrokenProcessPool()
+    ending = bench.trials(bench.point, 1)
+    with pytest.raises(ModelError, match="died"):
+        ending()
 
 
 def test_what_is_interrupted_keeps_its_training(
@@ -144,7 +172,8 @@ def test_what_is_interrupted_keeps_its_training(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "time_library", interrupted)
+    ending = bench.trials(bench.point, 0)
     with pytest.raises(KeyboardInterrupt):
-        bench.trials(bench.point, 0)
+        ending()
     (folder,) = bench.scratch.iterdir()
     assert {path.name for path in folder.iterdir()} == {"float.pt", "qaft.pt"}

@@ -112,9 +112,14 @@ def test_an_unknown_engine_is_named() -> None:
     "engine",
     [pytest.param(name, marks=pytest.mark.slow) if name == "bo" else name for name in engines()],
 )
-def test_killed_at_five_moments_it_ends_as_undisturbed(engine: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_killed_at_five_moments_it_ends_as_undisturbed(
+    engine: str, overlap: bool, tmp_path: Path
+) -> None:
     """SIGKILL, wherever it hits: in a proposal, in an evaluation, between two writes."""
-    settings = StudySettings(engine=engine, trials=trials_of(engine), initial=5, seed=3)
+    settings = StudySettings(
+        engine=engine, trials=trials_of(engine), initial=5, seed=3, overlap=overlap
+    )
     whole = Job(
         storage=str(tmp_path / "whole"), log=tmp_path / "whole.log", settings=settings, seconds=0.05
     )

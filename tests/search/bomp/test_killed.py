@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 
+from mpqdeploy.core import ModelError
 from mpqdeploy.search.bomp.holder import Holder
 from mpqdeploy.search.bomp.ledger import Ledger
 from mpqdeploy.search.bomp.parameters import Point
 from mpqdeploy.search.bomp.storage import Patience
 from mpqdeploy.search.bomp.study import Study, StudySettings
-from mpqdeploy.search.bomp.trial import Outcome, Trial
+from mpqdeploy.search.bomp.trial import Trial
+from mpqdeploy.search.bomp.worker import Ending
 from tests.search.bomp.problems import BYTES, LAYERED, formula
 
 SETTINGS = StudySettings(engine="evolution", trials=6, initial=2)
+# Fails as soon as it is begun: the one before it is then still at work.
+FAILING = 3
 
 
 class KilledError(BaseException):
@@ -48,17 +53,24 @@ class Mortal:
         return call
 
 
-def worker(storage: Any, study: int) -> Study:
+def worker(storage: Any, study: int, *, overlap: bool) -> Study:
     patience = Patience(where="memory", seconds=1.0, on_note=lambda note: None)
     ledger = Ledger(storage, study, LAYERED, patience, lease=90.0)
-    return Study(ledger=ledger, space=LAYERED, budgets=(BYTES,), settings=SETTINGS, lease=1e6)
+    settings = replace(SETTINGS, overlap=overlap)
+    return Study(ledger=ledger, space=LAYERED, budgets=(BYTES,), settings=settings, lease=1e6)
 
 
-def run(storage: BaseStorage, study: int, last: int, *, after: bool) -> int:
+def evaluated(point: Point, number: int) -> Ending:
+    if number == FAILING:
+        raise ModelError("it fails.")
+    return partial(formula, point)
+
+
+def run(storage: BaseStorage, study: int, last: int, *, after: bool, overlap: bool) -> int:
     """Work until the death; how many calls there were."""
     mortal = Mortal(storage, last, after=after)
     try:
-        worker(mortal, study).run(formula)
+        worker(mortal, study, overlap=overlap).run(evaluated)
     except KilledError:
         return mortal.calls
     return mortal.calls
@@ -70,35 +82,26 @@ def made() -> tuple[BaseStorage, int]:
     return storage, storage.get_study_id_from_name("study")
 
 
-def test_dead_at_every_step_it_ends_as_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_dead_at_every_step_it_ends_as_undisturbed(
+    monkeypatch: pytest.MonkeyPatch, overlap: bool
+) -> None:
     # All workers are in this process; only the one that runs counts as alive.
     monkeypatch.setattr(Holder, "lives", lambda self: False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     whole, study = made()
-    calls = run(whole, study, 10**6, after=True)
-    expected = worker(whole, study).trials()
+    calls = run(whole, study, 10**6, after=True, overlap=overlap)
+    expected = worker(whole, study, overlap=overlap).trials()
+    assert [trial.number for trial in expected if trial.state == "failed"] == [FAILING]
     assert len(expected) == SETTINGS.trials
     for last in range(1, calls + 1):
         for after in (False, True):
             storage, study = made()
-            run(storage, study, last, after=after)
+            run(storage, study, last, after=after, overlap=overlap)
             # Twice: the next one dies as far into what is left.
-            run(storage, study, max(1, last // 2), after=after)
-            evaluated = _continued(storage, study)
-            assert worker(storage, study).trials() == expected
-            assert len(evaluated) == len(set(evaluated))
-
-
-def _continued(storage: BaseStorage, study: int) -> list[int]:
-    """Work to the end; the numbers that were evaluated."""
-    evaluated: list[int] = []
-
-    def evaluate(point: Point, number: int) -> Outcome:
-        evaluated.append(number)
-        return formula(point)
-
-    heard: list[Trial] = []
-    listen: Callable[[Trial], None] = heard.append
-    worker(storage, study).run(evaluate, listen)
-    assert [trial.number for trial in heard] == evaluated
-    return evaluated
+            run(storage, study, max(1, last // 2), after=after, overlap=overlap)
+            heard: list[Trial] = []
+            worker(storage, study, overlap=overlap).run(evaluated, heard.append)
+            assert worker(storage, study, overlap=overlap).trials() == expected
+            numbers = [trial.number for trial in heard]
+            assert len(numbers) == len(set(numbers))

@@ -203,7 +203,7 @@ def test_asking_and_telling_out_of_order(tmp_path: Path) -> None:
     assert [trial.state for trial in study.trials()] == ["running"] * 3
     study.tell(1, formula(second.point))
     study.fail(0, "no reason")
-    study.release(2)
+    study.release()
     again = study.ask()
     assert again is not None
     assert (again.number, again.point) == (2, third.point)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mpqdeploy.search.bomp.parameters import Point
 from mpqdeploy.search.bomp.study import Study, StudySettings
-from mpqdeploy.search.bomp.trial import Outcome
+from mpqdeploy.search.bomp.worker import Ending
 from tests.search.bomp.problems import BYTES, LAYERED, formula
 
 
@@ -45,11 +45,11 @@ class Job:
 def work(job: Job) -> None:
     """Run the study to its end."""
 
-    def evaluate(point: Point, number: int) -> Outcome:
+    def evaluate(point: Point, number: int) -> Ending:
         _write(job.log, f"start {number} {os.getpid()}")
         time.sleep(job.seconds)
         _write(job.log, f"end {number} {os.getpid()}")
-        return formula(point)
+        return lambda: formula(point)
 
     job.open().run(evaluate)
 
