@@ -29,9 +29,10 @@ very device, and scale_p ~ scale +- SPREAD:
   it does not: too few rounds must not declare a budget infeasible by extrapolation.
 
 Tightening. The next search gets `limit * (1 - margin)`: margin is the last interval's half-width
-(the budget has to hold with its interval), the worst residual of the fit, at least MISFIT (what the
-model does not explain of one policy it will not explain of the next), and STEP for every round that
-missed, so that a systematic error cannot repeat for ever.
+(the budget has to hold with its interval), the worst excess of a measurement over the fit, at least
+MISFIT (what the model promised too cheap once it will promise too cheap again; a network that was
+faster than promised misses no budget), and STEP for every round that missed, so that a systematic
+error cannot repeat for ever.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ class Refit:
     table: CostTable
     budget: Budget
     margin: float
-    worst_residual: float
+    worst_excess: float
 
 
 def uncorrected(table: CostTable) -> CostTable:
@@ -148,9 +149,9 @@ def refit(
     if least is not None and found.of(least) > budget.limit:
         scaled = _fit_scale(rounds)
         found = scaled if scaled.of(least) <= budget.limit else found
-    residual = max(abs(found.of(r.sums) - r.measured) / r.measured for r in rounds)
+    excess = max((r.measured - found.of(r.sums)) / r.measured for r in rounds)
     missed = sum(not r.inside(budget) for r in rounds) if misses is None else misses
-    margin = min(rounds[-1].half_width + max(residual, MISFIT) + STEP * missed, 0.5)
+    margin = min(rounds[-1].half_width + max(excess, MISFIT) + STEP * missed, 0.5)
     limit = budget.limit * (1 - margin)
     if least is not None:
         limit = max(limit, found.of(least))
@@ -158,7 +159,7 @@ def refit(
         table=found.corrected(table),
         budget=replace(budget, limit=limit),
         margin=margin,
-        worst_residual=residual,
+        worst_excess=excess,
     )
 
 

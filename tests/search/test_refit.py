@@ -111,6 +111,16 @@ def test_networks_measured_for_comparison_do_not_count_as_misses() -> None:
     assert all_count.margin == pytest.approx(one_counts.margin + 0.01)
 
 
+def test_a_network_faster_than_the_fit_does_not_tighten_the_budget() -> None:
+    budget = Budget(metric="latency", limit=200.0)
+    explained = [exact(100.0, 100.0), exact(50.0, 50.0), exact(80.0, 80.0)]
+    faster = refit(TABLE, budget, [*explained, exact(100.0, 90.0)])
+    slower = refit(TABLE, budget, [*explained, exact(100.0, 110.0)])
+    assert 0 < faster.worst_excess < 0.05  # of its neighbours, by what the fit gave way
+    assert slower.worst_excess > 0.05
+    assert faster.margin < slower.margin
+
+
 def test_no_round_is_an_error() -> None:
     with pytest.raises(ConfigError, match="latency"):
         refit(TABLE, Budget(metric="latency", limit=1.0), [])
