@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=LIVE_TRIALS)
     rows = parser.add_argument("--rows", type=int, default=160)
     rows.help = "of the table: random networks beside those of the live studies"
-    finalists = parser.add_argument("--finalists", type=int, default=6)
+    finalists = parser.add_argument("--finalists", type=int, default=20)
     finalists.help = "of qaft: networks of a front that are trained in full"
     parser.add_argument("--cifar10", type=Path, help="of fronts: the folder of the binary files")
     parser.add_argument("--cifar100", type=Path, help="of fronts: the folder of the binary files")

@@ -73,8 +73,8 @@ SMALL = Size(
     epochs=(1, 1),
     full_epochs=(4, 1),
     batch_size=64,
-    trials=10,
-    initial=5,
+    trials=8,
+    initial=4,
     finalists=3,
 )
 PAPER = Size(
