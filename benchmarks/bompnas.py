@@ -151,7 +151,8 @@ class _Bench:
 
     def _shown(self, records: list[Record]) -> list[Record]:
         self._ui.table("Engines side by side", standings.COLUMNS, standings.standings(records))
-        return records
+        # What each trial was lies in --work.
+        return [{k: v for k, v in record.items() if k != "trials"} for record in records]
 
 
 if __name__ == "__main__":
