@@ -27,7 +27,7 @@ from studying.trained import FRONT, Trained
 
 Name = Literal["cifar10", "cifar100"]
 CLASSES = {"cifar10": 10, "cifar100": 100}
-UNIFORM = parse_precisions(("8/8", "4/8", "4/4", "2/2"))
+UNIFORM = parse_precisions(("8/8", "4/8", "4/4"))
 COLUMNS = (
     "data", "network", "KiB", "MBOPs", "top-1, test", "in float", "quantized", "in the loop",
 )  # fmt: skip
@@ -73,7 +73,7 @@ SMALL = Size(
     epochs=(1, 1),
     full_epochs=(4, 1),
     batch_size=64,
-    trials=8,
+    trials=6,
     initial=4,
     finalists=3,
 )
