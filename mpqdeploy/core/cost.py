@@ -17,7 +17,7 @@ from mpqdeploy.core.site import Site
 
 @dataclass(frozen=True, kw_only=True)
 class CostTable:
-    """Additive cost: offset + scale * sum over sites of factor[precision] * entries[site][precision].
+    """Additive cost: offset + scale * sum over sites of factor[precision] * entry[precision].
 
     `offset` is 0, `scale` 1 and every factor 1 (those that `factors` does not name) for a table
     that was counted (BOPs, bytes); a table of measured kernel latencies gets them from the refit,
