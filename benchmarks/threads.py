@@ -12,12 +12,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
+from networks.table import ratio
 from networks.zoo import NETWORKS, WIDE, Network, network, qonnx_file
 
 from mpqdeploy.core import Protocol
-from mpqdeploy.core.latency import median_interval
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.fingerprint import host_fingerprint
 from mpqdeploy.targets.library import Library
@@ -64,15 +63,13 @@ def compare(subject: Network, threads: int, samples: int, work: Path) -> list[st
         timers[count] = call_timer(run, threads=count)
     protocol = Protocol(warmup=3, samples=samples, inner=1, threads=threads)
     taken = measure_together(timers, protocol, host_fingerprint())
-    pairs = zip(taken[1].samples_us, taken[threads].samples_us, strict=True)
-    speeds = [one / several for one, several in pairs]
-    low, high = median_interval(speeds)
+    speed = ratio(taken[1], taken[threads])
     return [
         subject.name,
         str(threads),
         f"{taken[threads].median_us:.1f}",
-        f"{median(speeds):.2f}",
-        f"[{low:.2f}, {high:.2f}]",
+        f"{speed.median:.2f}",
+        f"[{speed.low:.2f}, {speed.high:.2f}]",
     ]
 
 

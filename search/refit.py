@@ -111,10 +111,6 @@ class Refit:
     worst_excess: float
 
 
-def uncorrected(table: CostTable) -> CostTable:
-    return replace(table, offset=0.0, scale=1.0, factors={})
-
-
 def sums(table: CostTable, policy: Policy) -> dict[Precision, float]:
     """S_p of a network: the uncorrected entries of its sites, summed by precision."""
     found: dict[Precision, float] = {}

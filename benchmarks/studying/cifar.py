@@ -16,14 +16,11 @@ from mpqdeploy.core import parse_precisions
 from mpqdeploy.data import DataSpec
 from mpqdeploy.nn.training import Recipe, pick_device
 from mpqdeploy.search.bomp.networks import Choices
-from mpqdeploy.search.bomp.parameters import Point
 from mpqdeploy.search.bomp.training import Fidelity
-from mpqdeploy.search.bomp.trial import Outcome
 from mpqdeploy.ui import Ui
 from studying.finals import finals
-from studying.functions import Function
 from studying.races import Race
-from studying.trained import FRONT, Trained
+from studying.trained import Trained
 
 Name = Literal["cifar10", "cifar100"]
 CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -123,7 +120,7 @@ def fronts(name: Name, place: Path, size: Size, work: Path, seed: int, ui: Ui) -
     full = fidelity(size, size.full_epochs)
     uniform = list(_uniform(trained, size, full))
     ceiling = max(row["bytes"] for row in uniform)
-    function = _function(trained, name, ceiling)
+    function = trained.function(name, (1 / CLASSES[name], ceiling))
     folder = work / f"fronts-{digest(asdict(size))}"
     run = Race(size.trials, folder, ui, initial=size.initial)(function, "bo", seed)
     return {
@@ -148,20 +145,6 @@ def _uniform(trained: Trained, size: Size, full: Fidelity) -> Iterator[dict[str,
             name = f"MobileNetV2 × {options['widths'][0]:g}, {precision}"
             kept = {key: row[key] for key in ("float32", "quantized", "tuned")}
             yield {"name": name, "precision": str(precision), **kept, **row["costs"]}
-
-
-def _function(trained: Trained, name: Name, ceiling: float) -> Function:
-    def evaluate(point: Point) -> Outcome:
-        row = trained.trial(point)
-        return Outcome(accuracy=row["tuned"], costs=row["costs"], seconds=row["seconds"])
-
-    return Function(
-        name=name,
-        space=trained.networks.space,
-        evaluate=evaluate,
-        objective=FRONT,
-        reference=(1 / CLASSES[name], ceiling),
-    )
 
 
 def summary(records: Sequence[dict[str, Any]]) -> list[list[str]]:

@@ -9,12 +9,10 @@ from mpqdeploy.data import DataSpec
 from mpqdeploy.nn.training import Recipe
 from mpqdeploy.search.bomp.front import Pair
 from mpqdeploy.search.bomp.networks import Choices
-from mpqdeploy.search.bomp.parameters import Point
 from mpqdeploy.search.bomp.training import Fidelity
-from mpqdeploy.search.bomp.trial import Outcome
 from mpqdeploy.ui import Ui
 from studying.functions import Function
-from studying.trained import FRONT, Trained
+from studying.trained import Trained
 
 CHOICES = Choices(expansions=(1, 2, 3), repeats=(0, 1, 2))
 # 404 images say which of two networks is the better one, 943 are left to train on.
@@ -46,18 +44,7 @@ def digits(work: Path, ui: Ui) -> Trained:
 
 def live(trained: Trained, arm: str = "QAFT") -> Function:
     """The front of accuracy and bytes."""
-
-    def evaluate(point: Point) -> Outcome:
-        row = trained.trial(point)
-        return Outcome(accuracy=row[ARMS[arm]], costs=row["costs"], seconds=row["seconds"])
-
-    return Function(
-        name=f"digits-{arm.lower()}",
-        space=trained.networks.space,
-        evaluate=evaluate,
-        objective=FRONT,
-        reference=reference_of(trained),
-    )
+    return trained.function(f"digits-{arm.lower()}", reference_of(trained), ARMS[arm])
 
 
 def reference_of(trained: Trained) -> Pair:

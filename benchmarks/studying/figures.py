@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from matplotlib.figure import Figure
 from searching.plots import ACCENT, INK, MUTED, SECOND, STYLE, WARN
 
 from mpqdeploy.core.files import replacing
-from studying.qaft import SIZES, best_below
+from studying.finals import best_below
+from studying.qaft import SIZES, pairs_of
 from studying.standings import curves_of
 
 Records = Sequence[Mapping[str, Any]]
@@ -110,13 +112,9 @@ def _staircase(
 
 def _gains(axes: Axes, records: Records) -> None:
     """How much more accurate QAFT is at equal size: a dot per seed, a bar for the mean."""
-    fronts = {(record["arm"], record["seed"]): record["front"] for record in records}
     for place, size in enumerate(SIZES):
-        gains = []
-        for seed in dict.fromkeys(record["seed"] for record in records):
-            pair = [best_below(fronts[arm, seed], size) for arm in ARMS]
-            if None not in pair:
-                gains.append(100 * (pair[0] - pair[1]))  # type: ignore[operator]
+        pairs = pairs_of(records, partial(best_below, size=size))
+        gains = [100 * (qaft - ptq) for qaft, ptq in pairs]
         axes.scatter([place] * len(gains), gains, 20, ACCENT, alpha=0.6)
         if gains:
             axes.hlines(float(np.mean(gains)), place - 0.3, place + 0.3, color=INK)

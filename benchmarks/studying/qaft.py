@@ -44,15 +44,15 @@ def summary(records: Sequence[Record], key: str = "tuned") -> list[list[str]]:
     """
     rows = []
     for size in SIZES:
-        pairs = _pairs(records, lambda front, size=size: best_below(front, size, key))
+        pairs = pairs_of(records, lambda front, size=size: best_below(front, size, key))
         rows.append([f"accuracy at {size / 1024:g} KiB", *_differences(pairs)])
     for accuracy in ACCURACIES:
-        pairs = _pairs(records, lambda front, least=accuracy: least_with(front, least, key))
+        pairs = pairs_of(records, lambda front, least=accuracy: least_with(front, least, key))
         rows.append([f"size at {100 * accuracy:g} %", *_ratios(pairs)])
     return rows
 
 
-def _pairs(
+def pairs_of(
     records: Sequence[Record], measure: Callable[[Front], float | None]
 ) -> list[tuple[float, float]]:
     """(QAFT, PTQ) of the seeds where both have a figure."""

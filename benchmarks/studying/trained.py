@@ -16,12 +16,15 @@ from mpqdeploy.core import Policy, Precision
 from mpqdeploy.core.files import read_json, write_json
 from mpqdeploy.data import Dataset, DataSpec, Split, load_dataset
 from mpqdeploy.nn import ModelSpec, sites
+from mpqdeploy.search.bomp.front import Pair
 from mpqdeploy.search.bomp.history import History
 from mpqdeploy.search.bomp.networks import Choices, Network, Networks
 from mpqdeploy.search.bomp.objective import Objective
 from mpqdeploy.search.bomp.parameters import Point
 from mpqdeploy.search.bomp.training import Fidelity, accuracies
+from mpqdeploy.search.bomp.trial import Outcome
 from mpqdeploy.ui import Ui
+from studying.functions import Function
 
 # Fixed here, so that a study is of the same space on every machine.
 PRECISIONS = tuple(Precision.parse(text) for text in ("8/8", "4/8", "4/4", "2/2", "1/2", "1/1"))
@@ -78,6 +81,21 @@ class Trained:
     def trial(self, point: Point) -> Row:
         """A point as a trial has it: accuracies on the validation split."""
         return self.row(self.networks.network(point), self.fidelity, "val")
+
+    def function(self, name: str, reference: Pair, accuracy: str = "tuned") -> Function:
+        """A race for the front of accuracy and bytes; `accuracy`: which of a row's engines see."""
+
+        def evaluate(point: Point) -> Outcome:
+            row = self.trial(point)
+            return Outcome(accuracy=row[accuracy], costs=row["costs"], seconds=row["seconds"])
+
+        return Function(
+            name=name,
+            space=self.networks.space,
+            evaluate=evaluate,
+            objective=FRONT,
+            reference=reference,
+        )
 
     def row(self, network: Network, fidelity: Fidelity, split: Split) -> Row:
         """`float32`, `quantized` and `tuned` accuracy on `split`, `costs` and `seconds`.

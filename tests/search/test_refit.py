@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from mpqdeploy.core import Budget, ConfigError, Policy, Precision
 from mpqdeploy.search.program import assign
-from mpqdeploy.search.refit import Correction, Round, fit, refit, sums, uncorrected
+from mpqdeploy.search.refit import Correction, Round, fit, refit, sums
 from tests.search.spaces import latency_table, make_candidates, make_sites
 
 SITES = make_sites(8)
@@ -159,7 +160,7 @@ def test_a_device_with_offset_scale_and_noise_is_met_in_three_rounds(
     rounds: list[Round] = []
     for _ in range(3):
         policy = best_inside(limit, table)
-        predicted = uncorrected(TABLE).of(policy)
+        predicted = TABLE.of(policy)
         true = offset * LEAST + scale * predicted
         samples = true * (1 + noise * rng.normal(size=2))
         half = 2.5 * noise * true / np.sqrt(30)
@@ -182,6 +183,6 @@ def test_a_device_with_offset_scale_and_noise_is_met_in_three_rounds(
 def test_a_precision_table_keeps_its_entries() -> None:
     answer = refit(TABLE, Budget(metric="latency", limit=GREATEST), [exact(100.0, 150.0)])
     eight = Policy.uniform(SITES, Precision.parse("8/8"))
-    raw = uncorrected(answer.table)
+    raw = replace(answer.table, offset=0.0, scale=1.0, factors={})
     assert raw.of(eight) == TABLE.of(eight)
     assert answer.table.of(eight) > TABLE.of(eight)
