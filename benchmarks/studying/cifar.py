@@ -65,14 +65,14 @@ SMALL = Size(
         }
         for width in (0.25, 0.5)
     ),
-    images=3200,
-    test_images=1000,
-    epochs=(1, 1),
-    full_epochs=(4, 1),
+    images=8000,
+    test_images=2000,
+    epochs=(2, 1),
+    full_epochs=(8, 2),
     batch_size=64,
-    trials=6,
-    initial=4,
-    finalists=3,
+    trials=20,
+    initial=8,
+    finalists=5,
 )
 PAPER = Size(
     choices=Choices(),
