@@ -104,22 +104,6 @@ def multiply(stored: Any, weight: Any, grid: Grid, lanes: int) -> Any:
     return T.cast(T.cast(stored, narrow) * T.cast(weight, narrow), f"int32x{lanes}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """`count` steps of `step` columns, from column `start`."""
-
-    start: int
-    count: int
-    step: int
-
-
-def cut(length: int, step: int) -> list[Span]:
-    """`length` columns as whole steps and, where some are left, one shorter step."""
-    count, rest = divmod(length, step)
-    spans = [Span(start=0, count=count, step=step)] if count else []
-    return spans + ([Span(start=count * step, count=1, step=rest)] if rest else [])
-
-
 def column_tiles(step: Step, tensors: Tensors) -> list[Schedule]:
     """Tiles of neighbouring output pixels, likely best first, none wider than the output."""
     width = tensors[step.outputs[0].tensor].shape[2]

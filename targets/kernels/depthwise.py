@@ -14,13 +14,13 @@ from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.convolution import (
     Geometry,
     column_tiles,
-    cut,
     operand_of,
 )
 from mpqdeploy.targets.kernels.depthwise_micro import Micro, micro_for
 from mpqdeploy.targets.kernels.geometry import largest_stored
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import Share, sharing
+from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Conv, Step
@@ -124,8 +124,10 @@ class Nest:
             for tile in cut(width, columns):
                 with T.serial(0, tile.count) as i:
                     x = tile.start + i * tile.step
-                    for column, acc in enumerate(self._sums(block, n, y, x, tile.step)):
-                        epilogue.store(acc, n, y, x + column, block * self.lanes)
+                    sums = self._sums(block, n, y, x, tile.step)
+                    with epilogue.together():
+                        for column, acc in enumerate(sums):
+                            epilogue.store(acc, n, y, x + column, block * self.lanes)
 
     def _sums(self, block: Any, n: Any, y: Any, x: Any, columns: int) -> list[Any]:
         """The accumulators of `columns` pixels from (n, y, x). All are bound before anything is

@@ -24,11 +24,11 @@ from mpqdeploy.targets.kernels.convolution import (
     Geometry,
     bytes_operand,
     column_tiles,
-    cut,
     multiply,
 )
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import Share, sharing
+from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Conv, Grid, Step

@@ -3,6 +3,9 @@
 Any weight width: narrow weights take less memory and are restored to bytes; the arithmetic is that
 of 8 bits. Schedules with `unpack` 0 restore them once per tile of output channels, into scratch;
 those with `unpack` 1 in registers, for every block of pixels anew, without scratch.
+
+Where few pixels share many weights, as behind a network's last stride, schedules with several
+`parts` go through the input channels a part at a time, whose weights the first-level cache holds.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_avx2 import Avx2
 from mpqdeploy.targets.kernels.dot_inner import (
+    GROUP,
     DotInner,
     Micro,
     order_weights,
@@ -22,7 +26,9 @@ from mpqdeploy.targets.kernels.dot_inner import (
 )
 from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
+from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import (
+    Dense,
     bytes_buffer,
     cannot_overflow,
     dense,
@@ -31,7 +37,13 @@ from mpqdeploy.targets.kernels.geometry import (
     operand_of_dense,
     stored_zero,
 )
-from mpqdeploy.targets.kernels.nest import RegisterNest, Store, Tile, blocks, tiles_for
+from mpqdeploy.targets.kernels.nest import (
+    RegisterNest,
+    Tile,
+    blocks,
+    divisors,
+    tiles_for,
+)
 from mpqdeploy.targets.kernels.packing import Weights, lifted
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
@@ -39,12 +51,14 @@ from mpqdeploy.targets.program import Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
+PART = 20 << 10  # bytes of a part's weights: these, its inputs and the sums share 32 KiB
+SUMS = 8 << 10  # most bytes of sums that rest between two parts
 
 
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 4
+    version = 5
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -71,7 +85,10 @@ class DotKernel:
             ways = (0,) if groups is None or not liftable else (0, 1)
             if blocks(geometry, tile) <= FEW_BLOCKS:
                 ways = ways[::-1]
-            found += [{**sizes, "unpack": way} for way in ways]
+            parts = parts_for(geometry, tile, isa.lanes)
+            if parts > 1:
+                found.append({**sizes, "unpack": 0, "parts": parts})
+            found += [{**sizes, "unpack": way, "parts": 1} for way in ways]
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
@@ -95,13 +112,16 @@ class DotKernel:
             groups = unpack_step(geometry, conv.weight_grid, isa.lanes, tile.vectors)
             if groups is None:
                 raise ValueError(f"{step.name}: weights do not fill whole vectors")
-        ordered = order_weights(conv.weights, tile.vectors, self.micro)
+        parts = schedule["parts"]
+        ordered = order_weights(conv.weights, tile.vectors, self.micro, parts)
         weights = Weights(ordered, conv.weight_grid, in_registers=groups is not None)
         # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
         shift = lifted(conv.weight_grid) if groups is not None else 0
         start = start << shift
         served = blocks(geometry, tile)
-        inner = DotInner(geometry, self.micro, weights, tile.vectors, groups, served)
+        inner = DotInner(
+            geometry, self.micro, weights, tile.vectors, groups, parts=parts, blocks=served
+        )
         nest = RegisterNest(geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
@@ -116,13 +136,24 @@ class DotKernel:
             store = lowered(epilogue.store, shift, isa.lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                nest.emit(geometry.origin(source.layout), store, share, epilogue.unit)
+                nest.emit(geometry.origin(source.layout), store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
             constants=(*weights.constants, start, *epilogue.constants),
             writes=epilogue.writes,
         )
+
+
+def parts_for(geometry: Dense, tile: Tile, lanes: int) -> int:
+    """The fewest parts of the input channels whose weights fit the first-level cache; 1 where the
+    blocks of pixels are too few to gain by it, or their sums too many to rest there too."""
+    served, registers = blocks(geometry, tile), tile.vectors * lanes
+    if served <= FEW_BLOCKS or served * tile.registers * lanes * 4 > SUMS:
+        return 1
+    groups = -(-geometry.in_channels // GROUP)
+    size = geometry.taps * groups * GROUP * registers
+    return next((n for n in divisors(groups, groups) if size <= n * PART), 1)
 
 
 def lowered(store: Store, shift: int, lanes: int) -> Store:

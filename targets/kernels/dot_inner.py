@@ -44,10 +44,12 @@ class Micro(Protocol):
         """
 
 
-def order_weights(weights: NDArray[np.int32], vectors: int, micro: Micro) -> NDArray[Any]:
-    """`[O, KH, KW, I]` as `[tiles, codes of a tile]`, zero beyond O and I.
+def order_weights(
+    weights: NDArray[np.int32], vectors: int, micro: Micro, parts: int = 1
+) -> NDArray[Any]:
+    """`[O, KH, KW, I]` as `[tiles * parts, codes of a part]`, zero beyond O and I.
 
-    A tile's codes are ordered kernel row, kernel column, group of 4 input channels, vector.
+    A part's codes are ordered kernel row, kernel column, group of 4 input channels, vector.
     """
     out, height, width, inputs = weights.shape
     lanes = micro.isa.lanes
@@ -55,9 +57,9 @@ def order_weights(weights: NDArray[np.int32], vectors: int, micro: Micro) -> NDA
     groups = -(-inputs // GROUP)
     padded = np.zeros((tiles * vectors * lanes, height, width, groups * GROUP), np.int32)
     padded[:out, :, :, :inputs] = weights
-    split = padded.reshape(tiles, vectors, lanes, height, width, groups, GROUP)
-    ordered = micro.order(split.transpose(0, 3, 4, 5, 1, 2, 6))
-    return ordered.reshape(tiles, -1)
+    split = padded.reshape(tiles, vectors, lanes, height, width, parts, groups // parts, GROUP)
+    ordered = micro.order(split.transpose(0, 5, 3, 4, 6, 1, 2, 7))
+    return ordered.reshape(tiles * parts, -1)
 
 
 def start_values(weights: NDArray[np.int32], zero: int, lanes: int) -> NDArray[np.int32]:
@@ -85,8 +87,8 @@ class DotInner:
     """The arithmetic of a `RegisterNest`: `Micro` on steps of one or several groups of 4 channels.
 
     `step`: groups of one step, a divisor of all groups; where set, weights are restored in
-    registers (see `unpack_step`), else read from where `Weights` unpacks them. `blocks`: of pixels,
-    that a tile of weights serves.
+    registers (see `unpack_step`), else read from where `Weights` unpacks them. `parts` divides the
+    steps of a tap. `blocks`: of pixels, that a part's weights serve.
     """
 
     def __init__(
@@ -96,6 +98,8 @@ class DotInner:
         weights: Weights,
         vectors: int,
         step: int | None = None,
+        *,
+        parts: int = 1,
         blocks: int = 1,
     ) -> None:
         self._geometry = geometry
@@ -105,7 +109,8 @@ class DotInner:
         self._vectors = vectors
         self._in_registers = step is not None
         self._step = step or 1
-        self.groups = -(-geometry.in_channels // GROUP) // self._step
+        self.parts = parts
+        self.groups = -(-geometry.in_channels // GROUP) // self._step // parts
         self._source: Any = None
         self._start: Any = None
 
@@ -116,8 +121,8 @@ class DotInner:
     def allocate(self) -> None:
         self._weights.allocate()
 
-    def begin(self, tile: Any) -> None:
-        self._weights.unpack(tile)
+    def begin(self, part: Any) -> None:
+        self._weights.unpack(part)
 
     def start(self, channel: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
@@ -139,7 +144,7 @@ class DotInner:
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
 
     def ahead(self, position: Any, block: Any) -> None:
-        """Spreads the next tile's weights over the blocks of this one."""
+        """Spreads the next part's weights over the blocks of this one."""
         steps = self._geometry.taps * self.groups
         self._weights.prefetch(block * steps + position, steps * self._blocks)
 

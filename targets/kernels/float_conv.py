@@ -14,9 +14,10 @@ from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.convolution import column_tiles, cut
+from mpqdeploy.targets.kernels.convolution import column_tiles
 from mpqdeploy.targets.kernels.direct import rearranged
 from mpqdeploy.targets.kernels.shares import Share, sharing
+from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.kernels.storable import lanes_for, storable
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import FloatConv, Step

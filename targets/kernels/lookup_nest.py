@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_build import (
     GROUP,
@@ -26,9 +27,9 @@ from mpqdeploy.targets.kernels.lookup_build import (
     shuffle,
 )
 from mpqdeploy.targets.kernels.lookup_tables import TableRows
-from mpqdeploy.targets.kernels.nest import Store, cut
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import Share
+from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.program import Grid
 
 NIBBLES = Grid(bits=GROUP, signed=False)  # one bit of four weights, packed as one number
@@ -136,11 +137,11 @@ class LookupNest:
                 with T.serial(kept, self.rows.span) as row:
                     first = y * geometry.stride[0]
                     self.rows.build(source, tables, n, first + row, origin)
-                for span, pixels in cut(geometry.out_width, tile.vectors * self._wide):
+                for span in cut(geometry.out_width, tile.vectors * self._wide):
                     with T.serial(0, span.count) as j, T.serial(0, channels) as o:
-                        x = span.start + j * pixels
-                        self._block(tables, o, y, x, -(-pixels // self._wide))
-                        self._flush_pixels(start, store, o, (n, y, x), pixels)
+                        x = span.start + j * span.step
+                        self._block(tables, o, y, x, -(-span.step // self._wide))
+                        self._flush_pixels(start, store, o, (n, y, x), span.step)
 
     def _allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T

@@ -1,21 +1,24 @@
 """The loop nest that convolutions with accumulators in registers share.
 
-output-channel tiles (weights made ready once) > images > row tiles > column tiles
-    > accumulators in registers: kernel rows > kernel columns > groups of input channels
+output-channel tiles > parts of the input channels (weights made ready once) > images > row tiles
+    > column tiles > accumulators in registers: kernel rows > kernel columns > groups of channels
+
+Where there are several parts, the sums of a tile's pixels rest in scratch between them: a part's
+weights then stay in the first-level cache while all blocks of pixels use them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
+from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.layout import stored_channels
-
-Store = Callable[[Any, Any, Any, Any, Any], None]  # (acc, n, y, x, first channel)
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,14 @@ class Tile:
 class Inner(Protocol):
     """The arithmetic of a nest: what one group of input channels adds to the accumulators."""
 
-    groups: int  # groups of input channels per tap
+    parts: int  # of the input channels: their weights are made ready one after the other
+    groups: int  # groups of input channels per tap and part
 
     def allocate(self) -> None:
         """Scratch buffers, before the loops."""
 
-    def begin(self, tile: Any) -> None:
-        """Make the weights of an output-channel tile ready."""
+    def begin(self, part: Any) -> None:
+        """Make the weights of a part ready; parts count through all output-channel tiles."""
 
     def start(self, channel: Any) -> Any:
         """What the accumulators of the channels from `channel` start at."""
@@ -52,7 +56,8 @@ class Inner(Protocol):
         """Once per position and block of pixels: a chance to prefetch the next tile's weights."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
-        """acc + activations * weights; `position` counts taps and groups, `vector` the tile's."""
+        """acc + activations * weights; `position` counts a part's taps and groups, `vector` the
+        tile's."""
 
 
 def channel_vectors(channels: int, lanes: int) -> int:
@@ -101,37 +106,55 @@ class RegisterNest:
         self.tile = tile
         self.inner = inner
         self._accs: list[Any] = []
-        self._spill: Any = None
+        self._sums: Any = None
 
     def emit(
-        self, origin: tuple[int, int], store: Store, share: Share = WHOLE, unit: int = 1
+        self, origin: tuple[int, int], store: Store, outlet: Outlet, share: Share = WHOLE
     ) -> None:
-        """`origin`: see `Dense.origin`. Of `share`, `unit` is how many neighbouring channels must
-        be stored by one thread."""
+        """`origin`: see `Dense.origin`. `store` takes the sums to `outlet`."""
         from tvm.script.ir_builder import tirx as T
 
-        lanes, tile, geometry = self.lanes, self.tile, self.geometry
+        lanes, tile, parts = self.lanes, self.tile, self.inner.parts
         self.inner.allocate()
         # One buffer per vector: LLVM keeps these in registers, and does not with one for all.
         self._accs = [
             T.alloc_buffer((lanes,), "int32", scope="global") for _ in range(tile.registers)
         ]
-        self._spill = T.alloc_buffer((tile.registers, lanes), "int32", scope="global")
-        tiles = channel_vectors(geometry.out_channels, lanes) // tile.vectors
-        over_tiles, over_rows = self._divided(share, tiles, unit)
+        resting = 1 if parts == 1 else blocks(self.geometry, tile)
+        self._sums = T.alloc_buffer((resting, tile.registers, lanes), "int32", scope="global")
+        tiles = channel_vectors(self.geometry.out_channels, lanes) // tile.vectors
+        over_tiles, over_rows = self._divided(share, tiles, outlet.unit)
+        flush = Flush(
+            vectors=tile.vectors, lanes=lanes, sums=self._sums, store=store, outlet=outlet
+        )
         with over_tiles.loop(tiles) as o:
-            self.inner.begin(o)
-            with T.serial(0, geometry.batch) as n:
-                across = -(-geometry.out_width // tile.columns)
-                for y, rows in cut(geometry.out_height, tile.rows):
-                    with over_rows.loop(y.count) as i:
-                        row = (y.start // tile.rows + i) * across
-                        for x, columns in cut(geometry.out_width, tile.columns):
-                            with T.serial(0, x.count) as j:
-                                at = (n, y.start + i * rows, x.start + j * columns)
-                                block = row + x.start // tile.columns + j
-                                self._block(origin, o, at, block, rows, columns)
-                                self._flush(store, o, at, rows, columns)
+            if parts == 1:
+                self._at_once(origin, flush, o, over_rows)
+            else:
+                self._in_parts(origin, flush, o, over_rows)
+
+    def _at_once(self, origin: tuple[int, int], flush: Flush, o: Any, over_rows: Share) -> None:
+        self.inner.begin(o)
+        for block in self._blocks(over_rows):
+            self._start(o, block)
+            self._accumulate(origin, block, 0)
+            self._rest(block, 0)
+            flush.emit(o, block, 0)
+
+    def _in_parts(self, origin: tuple[int, int], flush: Flush, o: Any, over_rows: Share) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        for block in self._blocks(over_rows):
+            self._start(o, block)
+            self._rest(block, block.number)
+        with T.serial(0, self.inner.parts) as part:
+            self.inner.begin(o * self.inner.parts + part)
+            for block in self._blocks(over_rows):
+                self._resume(block, block.number)
+                self._accumulate(origin, block, part * self.inner.groups)
+                self._rest(block, block.number)
+        for block in self._blocks(over_rows):
+            flush.emit(o, block, block.number)
 
     def _divided(self, share: Share, tiles: int, unit: int) -> tuple[Share, Share]:
         """The shares of the tiles of output channels, and of the rows: one of them is whole.
@@ -144,67 +167,71 @@ class RegisterNest:
             return share, WHOLE
         return WHOLE, share
 
-    def _block(
-        self,
-        origin: tuple[int, int],
-        o: Any,
-        at: tuple[Any, Any, Any],
-        block: Any,
-        rows: int,
-        columns: int,
-    ) -> None:
-        """Accumulate `rows` x `columns` pixels from output pixel `at` = (n, y, x), the image's
-        `block`-th block."""
+    def _blocks(self, over_rows: Share) -> Iterator[Block]:
+        """All blocks of pixels, each kind with the loops over it open around what is emitted."""
+        from tvm.script.ir_builder import tirx as T
+
+        tile, geometry = self.tile, self.geometry
+        down, across = -(-geometry.out_height // tile.rows), -(-geometry.out_width // tile.columns)
+        with T.serial(0, geometry.batch) as n:
+            for y in cut(geometry.out_height, tile.rows):
+                with over_rows.loop(y.count) as i:
+                    row = (n * down + y.start // tile.rows + i) * across
+                    for x in cut(geometry.out_width, tile.columns):
+                        with T.serial(0, x.count) as j:
+                            number = row + x.start // tile.columns + j
+                            top, left = y.start + i * y.step, x.start + j * x.step
+                            yield Block(n, top, left, number, y.step, x.step)
+
+    def _start(self, o: Any, block: Block) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        vectors = self.tile.vectors
+        for number in range(block.pixels * vectors):
+            channel = (o * vectors + number % vectors) * self.lanes
+            T.buffer_store(self._accs[number], self.inner.start(channel), [self._index])
+
+    def _accumulate(self, origin: tuple[int, int], block: Block, first: Any) -> None:
+        """Add the products of a part's groups, from group `first`, to the accumulators."""
         from tvm.script.ir_builder import tirx as T
 
         geometry, vectors, groups = self.geometry, self.tile.vectors, self.inner.groups
-        index = T.ramp(0, 1, self.lanes)
-        for number in range(rows * columns * vectors):
-            channel = (o * vectors + number % vectors) * self.lanes
-            T.buffer_store(self._accs[number], self.inner.start(channel), [index])
-        n, y0, x0 = at
         with (
             T.serial(0, geometry.kernel[0]) as kh,
             T.serial(0, geometry.kernel[1]) as kw,
             T.serial(0, groups) as g,
         ):
             position = (kh * geometry.kernel[1] + kw) * groups + g
-            self.inner.ahead(position, block)
-            for pixel in range(rows * columns):
-                row = (y0 + pixel // columns) * geometry.stride[0] + kh * geometry.dilation[0]
-                column = (x0 + pixel % columns) * geometry.stride[1] + kw * geometry.dilation[1]
-                place = (n, row + origin[0], column + origin[1])
-                activations = self.inner.fetch(place, g)
+            self.inner.ahead(position, block.number)
+            for pixel in range(block.pixels):
+                y, x = block.y + pixel // block.columns, block.x + pixel % block.columns
+                row = y * geometry.stride[0] + kh * geometry.dilation[0]
+                column = x * geometry.stride[1] + kw * geometry.dilation[1]
+                place = (block.n, row + origin[0], column + origin[1])
+                activations = self.inner.fetch(place, first + g)
                 for vector in range(vectors):
                     acc = self._accs[pixel * vectors + vector]
-                    total = self.inner.add(acc[index], activations, position, vector)
-                    T.buffer_store(acc, total, [index])
+                    total = self.inner.add(acc[self._index], activations, position, vector)
+                    T.buffer_store(acc, total, [self._index])
 
-    def _flush(
-        self, store: Store, o: Any, at: tuple[Any, Any, Any], rows: int, columns: int
-    ) -> None:
-        """Hand every accumulator to the epilogue, in a loop: its code is emitted once."""
+    def _rest(self, block: Block, slot: Any) -> None:
+        """Put the accumulators into a slot of scratch."""
         from tvm.script.ir_builder import tirx as T
 
-        lanes, vectors = self.lanes, self.tile.vectors
-        index = T.ramp(0, 1, lanes)
-        for number in range(rows * columns * vectors):
-            T.buffer_store(self._spill, self._accs[number][index], [number, index])
-        n, y, x = at
-        with T.serial(0, rows) as i, T.serial(0, columns) as j:
-            for vector in range(vectors):
-                acc = self._spill[(i * columns + j) * vectors + vector, index]
-                store(acc, n, y + i, x + j, (o * vectors + vector) * lanes)
+        for number in range(block.pixels * self.tile.vectors):
+            value = self._accs[number][self._index]
+            T.buffer_store(self._sums, value, [slot, number, self._index])
 
+    def _resume(self, block: Block, slot: Any) -> None:
+        """Take the accumulators back from a slot of scratch."""
+        from tvm.script.ir_builder import tirx as T
 
-@dataclass(frozen=True)
-class Span:
-    start: int
-    count: int
+        for number in range(block.pixels * self.tile.vectors):
+            value = self._sums[slot, number, self._index]
+            T.buffer_store(self._accs[number], value, [self._index])
 
+    @property
+    def _index(self) -> Any:
+        from tvm.script.ir_builder import tirx as T
 
-def cut(length: int, step: int) -> list[tuple[Span, int]]:
-    """`length` as a run of whole steps and, where something is left, one shorter step."""
-    whole, rest = divmod(length, step)
-    spans = [(Span(0, whole), step)] if whole else []
-    return spans + ([(Span(whole * step, 1), rest)] if rest else [])
+        return T.ramp(0, 1, self.lanes)

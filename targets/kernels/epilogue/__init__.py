@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from tvm.script.ir_builder import tirx as T
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
 from mpqdeploy.targets.kernels.epilogue.borders import clear_word_ends, fill_border
+from mpqdeploy.targets.kernels.epilogue.packed import AT_ONCE, Packing, packs
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
 from mpqdeploy.targets.kernels.epilogue.writers import Writer, store_row
@@ -70,6 +73,7 @@ class Epilogue:
             for layout in layouts[output.tensor]
         ]
         self._writers: list[Writer] = []
+        self._packings: dict[Writer, Packing] = {}  # inside `together`
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
@@ -125,7 +129,32 @@ class Epilogue:
         place = Place(n=n, y=y, x=x, c=c0, lanes=self.lanes)
         evaluation = self._values.at(place, acc if acc is None else T.bind(acc))
         for writer in self._writers:
-            writer.store(evaluation, place)
+            if writer in self._packings:
+                self._packings[writer].add(evaluation, place)
+            else:
+                writer.store(evaluation, place)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is stored inside may be stored up to `at_once` vectors at a time, at the latest at
+        the end. All of it must be executed if any is: no branch or loop around a part of it."""
+        self._packings = {
+            writer: Packing(writer) for writer in self._writers if self._packs(writer)
+        }
+        try:
+            yield
+            for collected in self._packings.values():
+                collected.flush()
+        finally:
+            self._packings = {}
+
+    @property
+    def at_once(self) -> int:
+        """Vectors that `together` stores faster than one by one."""
+        return AT_ONCE if any(self._packs(writer) for writer in self._writers) else 1
+
+    def _packs(self, writer: Writer) -> bool:
+        return packs(writer, self._isa, self.lanes)
 
     def store_row(self, n: Any, y: Any, x: Any, lanes: int) -> None:
         """Writes all channels (at most 4) of `lanes` pixels from (n, y, x), without an anchor.

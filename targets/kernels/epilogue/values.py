@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
+from mpqdeploy.targets.kernels.epilogue.bounds import converts
 from mpqdeploy.targets.kernels.epilogue.loads import Source
 from mpqdeploy.targets.kernels.epilogue.vectors import (
     Place,
@@ -53,6 +54,7 @@ class Values:
     """The buffers and constants of a step's expressions, and their evaluation."""
 
     def __init__(self, step: Step, tensors: Tensors, layouts: Layouts) -> None:
+        self._step = step
         self._tensors = tensors
         self._channels = tensors[step.outputs[0].tensor].shape[3]
         self._sources: dict[str, int] = {}
@@ -122,6 +124,10 @@ class Values:
             return vector[ramp(place.c, place.lanes)]
         return spread(vector[place.c], place.lanes)
 
+    def converts(self, expr: Expr) -> bool:
+        """See `bounds.converts`."""
+        return converts(expr, self._step, self._tensors)
+
     def load(self, load: Load, place: Place) -> Any:
         """Codes (or float values) of another tensor, as float32; outside its channels its zero."""
         index = self._sources[load.tensor]
@@ -188,6 +194,14 @@ class Evaluation:
         conversion to an integer cannot overflow."""
         grid = expr.grid
         return clip(self.real(expr.x), grid.low, grid.high, self._place.lanes)
+
+    def unclipped(self, expr: Quant) -> Any:
+        """What is to be rounded, where whoever rounds it clips it to the grid as well: within
+        int32, but clipped only as far as the grid does not imply it."""
+        grid, beneath = expr.grid, expr.x
+        if isinstance(beneath, Clip) and beneath.low <= grid.low and beneath.high >= grid.high:
+            beneath = beneath.x
+        return self.real(beneath) if self._values.converts(beneath) else self._clipped(expr)
 
     def positive(self, expr: Expr) -> Any:
         """Lane-wise: does `expr`, a value on a bipolar grid, stand for +1?"""

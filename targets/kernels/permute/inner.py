@@ -64,6 +64,8 @@ class PermuteInner:
     `largest` bounds a stored activation, and is 2^k - 1 for bipolar weights.
     """
 
+    parts = 1  # indices are restored once for all
+
     def __init__(
         self,
         geometry: Dense,

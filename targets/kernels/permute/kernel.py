@@ -104,7 +104,7 @@ class PermuteKernel:
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 origin = geometry.origin(source.layout)
-                nest.emit(origin, epilogue.store, share, epilogue.unit)
+                nest.emit(origin, epilogue.store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

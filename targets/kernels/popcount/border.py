@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import Store
 from mpqdeploy.targets.kernels.popcount.words import weight_factors
 from mpqdeploy.targets.program import Grid, Tensor
 

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import Store, channel_vectors, cut
+from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.popcount.adders import Registers, adder_for
 from mpqdeploy.targets.kernels.popcount.counter import Counter
 from mpqdeploy.targets.kernels.shares import Share
+from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.layout import WORD
 
 UNROLLED = 160  # words times pixels: some 800 instructions, half of what the decoded cache holds
@@ -73,34 +75,40 @@ class CarryNest:
         self._sums: list[list[Any]] = []
 
     def emit(
-        self, source: Any, weights: Any, origin: tuple[int, int], store: Store, share: Share
+        self,
+        source: Any,
+        weights: Any,
+        origin: tuple[int, int],
+        store: Store,
+        outlet: Outlet,
+        share: Share,
     ) -> None:
-        """`source`: the bits buffer; `weights`: `pair_words`; `origin`: see `Dense.origin`."""
+        """`source`: the bits buffer; `weights`: `pair_words`; `origin`: see `Dense.origin`. `store`
+        takes the counts to `outlet`."""
         from tvm.script.ir_builder import tirx as T
 
         geometry = self._geometry
         self._source, self._weights = source, weights
         self._allocate()
         self._pair_activations()
+        flush = Flush(vectors=1, lanes=self._lanes, sums=self._spill, store=store, outlet=outlet)
         with (
             T.serial(0, channel_vectors(geometry.out_channels, self._lanes)) as vector,
             T.serial(0, geometry.batch) as n,
             share.loop(geometry.out_height) as y,
         ):
-            for span, columns in cut(geometry.out_width, self._columns):
+            for span in cut(geometry.out_width, self._columns):
                 with T.serial(0, span.count) as j:
-                    at = (n, y, span.start + j * columns)
-                    self._count(origin, vector, at, columns)
-                    with T.serial(0, columns) as i:
-                        counts = self._spill[i, T.ramp(0, 1, self._lanes)]
-                        store(counts, n, y, at[2] + i, vector * self._lanes)
+                    at = (n, y, span.start + j * span.step)
+                    self._count(origin, vector, at, span.step)
+                    flush.emit(vector, Block(*at, 0, 1, span.step), 0)
 
     def _allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T
 
         shape = (*self._source.shape[:-1], max(self._words // 2, 1))
         self._pairs = T.alloc_buffer(shape, "uint32", scope="global")
-        self._spill = T.alloc_buffer((self._columns, self._lanes), "int32", scope="global")
+        self._spill = T.alloc_buffer((1, self._columns, self._lanes), "int32", scope="global")
         self._sums = [
             [T.alloc_buffer((self._lanes,), "uint32", scope="global") for _ in range(self._levels)]
             for _ in range(self._columns)
@@ -147,7 +155,7 @@ class CarryNest:
         index = T.ramp(0, 1, self._lanes)
         for pixel, counter in enumerate(counters):
             digits = self._digits(counter)
-            T.buffer_store(self._spill, self._adder.count(digits), [pixel, index])
+            T.buffer_store(self._spill, self._adder.count(digits), [0, pixel, index])
             self._registers.release(*digits.values())
 
     def _tap(

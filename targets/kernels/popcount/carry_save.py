@@ -79,7 +79,7 @@ class CarrySaveKernel:
                     lambda vector, tap, word, _: unpaired(weights, vector, tap, word, lanes)
                 )
                 store = border.correcting(counted.finishing(starts, epilogue.store))
-                nest.emit(buffer, weights, geometry.origin(source.layout), store, share)
+                nest.emit(buffer, weights, geometry.origin(source.layout), store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

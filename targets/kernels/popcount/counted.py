@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import (
     Dense,
     dense,
@@ -16,7 +17,6 @@ from mpqdeploy.targets.kernels.geometry import (
     operand_of_dense,
     stored_zero,
 )
-from mpqdeploy.targets.kernels.nest import Store
 from mpqdeploy.targets.kernels.popcount.border import Border, Finish
 from mpqdeploy.targets.kernels.popcount.words import Terms, pack_words, start_constants
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor

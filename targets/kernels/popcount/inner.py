@@ -12,6 +12,8 @@ from mpqdeploy.targets.layout import WORD
 class PopcountInner:
     """The arithmetic of a `RegisterNest`: words of 32 input channels."""
 
+    parts = 1  # bit planes of weights are few
+
     def __init__(self, geometry: Dense, terms: Terms, vectors: int, lanes: int) -> None:
         self.groups = -(-geometry.in_channels // WORD)
         self._terms = terms

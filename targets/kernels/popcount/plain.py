@@ -68,7 +68,7 @@ class PopcountKernel:
                 border.prepare(inner.words)
                 store = border.correcting(counted.finishing(starts, epilogue.store))
                 nest = RegisterNest(geometry, isa, tile, inner)
-                nest.emit(origin, store, share, epilogue.unit)
+                nest.emit(origin, store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

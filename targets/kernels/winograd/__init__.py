@@ -136,7 +136,7 @@ class WinogradKernel:
             )
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                emit_nest(plan, self.micro, arguments, together, epilogue.store, share)
+                emit_nest(plan, self.micro, arguments, together, epilogue.store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpqdeploy.targets.kernels.dot_inner import GROUP, Micro
-from mpqdeploy.targets.kernels.nest import Store, channel_vectors
+from mpqdeploy.targets.kernels.flush import Outlet, Store
+from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.kernels.winograd.filtering import TAPS, Matrix
@@ -46,9 +47,10 @@ def emit_nest(
     arguments: Arguments,
     together: int | None,
     store: Store,
+    outlet: Outlet,
     share: Share,
 ) -> None:
-    """Emits the loops, over a share of the chunks. `store` takes the accumulators.
+    """Emits the loops, over a share of the chunks. `store` takes the accumulators to `outlet`.
 
     `together`: vectors of weights that are restored from one packed unit, in registers; None where
     the weights are restored to scratch.
@@ -64,7 +66,7 @@ def emit_nest(
     prepare = _Inputs(plan, arguments, inputs)
     restore = _Weights(plan, arguments.weights, together, transformed)
     products = _Products(plan, micro, arguments.weights, inputs, transformed, sums)
-    outputs = _Outputs(plan, sums, arguments.added, store)
+    outputs = _Outputs(plan, sums, arguments.added, store, outlet)
     arguments.weights.allocate()
     channel_tiles = channel_vectors(plan.geometry.out_channels, plan.lanes) // plan.tile.vectors
     with T.serial(0, plan.geometry.batch) as n, share.loop(plan.chunks) as chunk:
@@ -218,11 +220,12 @@ class _Products:
 class _Outputs:
     """Phase 3: m x m accumulators of every tile of a block, handed to the epilogue."""
 
-    def __init__(self, plan: Plan, sums: Any, added: Any, store: Store) -> None:
+    def __init__(self, plan: Plan, sums: Any, added: Any, store: Store, outlet: Outlet) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        self._plan, self._sums, self._added, self._store = plan, sums, added, store
-        shape = (plan.filtering.m**2, plan.lanes)
+        self._plan, self._sums, self._added = plan, sums, added
+        self._store, self._outlet = store, outlet
+        shape = (plan.filtering.m**2, plan.tile.vectors, plan.lanes)
         self._pixels = T.alloc_buffer(shape, "int32", scope="global")
 
     def emit(self, o: Any, n: Any, block: Any) -> None:
@@ -235,31 +238,44 @@ class _Outputs:
                 top = T.floordiv(number, plan.across) * plan.filtering.m
                 left = T.floormod(number, plan.across) * plan.filtering.m
                 for vector in range(tile.vectors):
-                    channel = (o * tile.vectors + vector) * plan.lanes
-                    self._transform(p * tile.vectors + vector, channel)
-                    self._flush(n, top, left, channel)
+                    self._transform(p * tile.vectors + vector, o, vector)
+                self._flush(o, n, top, left)
 
-    def _transform(self, number: Any, channel: Any) -> None:
+    def _transform(self, number: Any, o: Any, vector: int) -> None:
         from tvm.script.ir_builder import tirx as T
 
         filtering, lanes = self._plan.filtering, self._plan.lanes
         index, n, m = T.ramp(0, 1, lanes), filtering.n, filtering.m
+        channels = T.ramp(self._channel(o, vector), 1, lanes)
         sums = [
             [self._sums[row * n + column, number, index] for column in range(n)] for row in range(n)
         ]
         found = both_ways(filtering.outputs, sums, f"int32x{lanes}")
         for pixel in range(m * m):
-            value = found[pixel // m][pixel % m] + self._added[pixel, T.ramp(channel, 1, lanes)]
-            T.buffer_store(self._pixels, divided(value, filtering, lanes), [pixel, index])
+            value = found[pixel // m][pixel % m] + self._added[pixel, channels]
+            T.buffer_store(self._pixels, divided(value, filtering, lanes), [pixel, vector, index])
 
-    def _flush(self, n: Any, top: Any, left: Any, channel: Any) -> None:
-        """In a loop: the epilogue's code is emitted once."""
+    def _flush(self, o: Any, n: Any, top: Any, left: Any) -> None:
+        """In a loop: the epilogue's code is emitted once, for a row of the tile or for a pixel."""
         from tvm.script.ir_builder import tirx as T
 
         plan, m = self._plan, self._plan.filtering.m
         height, width = plan.geometry.out_height, plan.geometry.out_width
-        with T.serial(0, m) as i, T.serial(0, m) as j:
+        columns = 1 if width % m else m
+        with T.serial(0, m) as i, T.serial(0, m // columns) as j:
             inside = T.And(top + i < height, left + j < width)
-            with _when(inside, height % m or width % m):
-                acc = self._pixels[i * m + j, T.ramp(0, 1, plan.lanes)]
-                self._store(acc, n, top + i, left + j, channel)
+            with _when(inside, height % m or width % m), self._outlet.together():
+                for column in range(columns):
+                    self._pixel(o, (n, top, left), i, j * columns + column)
+
+    def _pixel(self, o: Any, corner: tuple[Any, Any, Any], row: Any, column: Any) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        (n, top, left), m, lanes = corner, self._plan.filtering.m, self._plan.lanes
+        for vector in range(self._plan.tile.vectors):
+            acc = self._pixels[row * m + column, vector, T.ramp(0, 1, lanes)]
+            self._store(acc, n, top + row, left + column, self._channel(o, vector))
+
+    def _channel(self, o: Any, vector: int) -> Any:
+        """The first channel of a vector of tile `o`."""
+        return (o * self._plan.tile.vectors + vector) * self._plan.lanes

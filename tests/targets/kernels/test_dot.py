@@ -138,3 +138,21 @@ def test_few_pixels_unpack_in_registers_untuned() -> None:
     for side, unpack in ((2, 1), (16, 0)):
         case = convolution(image=(1, side, side, 64), out=64, weights="s4")
         assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["unpack"] == unpack
+
+
+@on_vnni
+@pytest.mark.parametrize("weights", ["s8", "s4", "n2", "b"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_exact_in_parts_of_the_input_channels(weights: str, batch: int) -> None:
+    """Sums rest between the parts; the last block of rows is shorter than the others."""
+    case = convolution(image=(batch, 7, 7, 130), out=60, weights=weights, extreme=True, zero=3)
+    ways = VNNI.schedules(case.step, case.tensors, Isa.VNNI)
+    assert any(way["parts"] > 1 for way in ways) == (batch == 1)
+    check(case, VNNI, Isa.VNNI)
+
+
+def test_parts_fit_the_first_level_cache_and_are_no_more_than_needed() -> None:
+    for side, channels, parts in ((7, 512, 8), (7, 96, 2), (7, 64, 1), (28, 512, 1), (2, 512, 1)):
+        case = convolution(image=(1, side, side, channels), out=64)
+        found = VNNI.schedules(case.step, case.tensors, Isa.VNNI)
+        assert max(way["parts"] for way in found) == parts, (side, channels)

@@ -1,0 +1,55 @@
+"""How large the values of an epilogue's expressions can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mpqdeploy.targets.program import (
+    Acc,
+    Affine,
+    Clip,
+    Conv,
+    Expr,
+    Floats,
+    Load,
+    Product,
+    Quant,
+    Step,
+    Sum,
+    Tensor,
+)
+
+INT32 = float(1 << 31)
+MARGIN = 0.99  # for what float32 rounds on the way
+
+
+def converts(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether `expr` is proven to fit int32 when rounded, whatever int32 sums the anchor has."""
+    return magnitude(expr, step, tensors) < MARGIN * INT32
+
+
+def magnitude(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> float:
+    """A bound on |expr|, infinite where none is known; see `converts` for the accumulators."""
+    if isinstance(expr, Acc):
+        return INT32 if isinstance(step.anchor, Conv) else math.inf
+    if isinstance(expr, Load):
+        grid, zero = tensors[expr.tensor].grid, tensors[expr.tensor].zero_point
+        return math.inf if grid is None else max(-grid.low, grid.high, _largest(zero))
+    if isinstance(expr, Quant):
+        return max(-expr.grid.low, expr.grid.high)
+    if isinstance(expr, Affine):
+        return magnitude(expr.x, step, tensors) * _largest(expr.mul) + _largest(expr.add)
+    if isinstance(expr, Clip):
+        return min(magnitude(expr.x, step, tensors), max(abs(expr.low), abs(expr.high)))
+    if isinstance(expr, Sum):
+        return magnitude(expr.x, step, tensors) + magnitude(expr.y, step, tensors)
+    if isinstance(expr, Product):
+        return magnitude(expr.x, step, tensors) * magnitude(expr.y, step, tensors)
+    return math.inf
+
+
+def _largest(values: Floats) -> float:
+    return float(np.abs(values).max(initial=0.0))

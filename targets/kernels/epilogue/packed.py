@@ -1,0 +1,134 @@
+"""Codes of several vectors, packed to bytes together (AVX-512).
+
+The conversion of a float vector rounds half to even, and packing four int32 vectors to one of bytes
+saturates. So clipping costs nothing on the grid of a byte, and an instruction for four vectors on
+any other; a vector on its own takes two instructions to be clipped, and two to be narrowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import sym
+from tvm.script.ir_builder import tirx as T
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.epilogue.values import Evaluation
+from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
+from mpqdeploy.targets.kernels.epilogue.writers import Writer
+from mpqdeploy.targets.layout import storage_offset, stored_channels
+from mpqdeploy.targets.program import Grid, Quant
+
+AT_ONCE = 4
+LANES = 16
+BYTES = AT_ONCE * LANES
+NEAREST = 4  # cvtps2dq's operand for the current rounding mode, which is to nearest even
+
+
+def packs(writer: Writer, isa: Isa, lanes: int) -> bool:
+    """Whether codes of this writer can be packed: rounded to nearest, into bytes."""
+    value, grid = writer.value, writer.tensor.grid
+    if isa is not Isa.VNNI or lanes != LANES or stored_channels(writer.tensor.shape[3]) < LANES:
+        return False
+    if writer.buffer.layout.kind != "bytes" or grid is None or grid.bipolar:
+        return False
+    return isinstance(value, Quant) and value.rounding == "ROUND" and not value.grid.bipolar
+
+
+class Packing:
+    """Collects a writer's vectors and stores them four at a time; `flush` stores the rest."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._words: list[Any] = []
+        self._places: list[Place] = []
+
+    def add(self, evaluation: Evaluation, place: Place) -> None:
+        if not isinstance(self._writer.value, Quant):
+            raise ValueError("only codes can be packed")
+        self._words.append(T.bind(rounded(evaluation.unclipped(self._writer.value))))
+        self._places.append(place)
+        if len(self._words) == AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._words:
+            return
+        writer = self._writer
+        if not isinstance(writer.value, Quant):
+            raise ValueError("only codes can be packed")
+        codes = T.bind(packed(self._words, writer.value.grid, storage_offset(writer.grid)))
+        for first, count in _runs(self._places):
+            place = self._places[first]
+            lanes = list(range(first * LANES, (first + count) * LANES))
+            part = codes if len(lanes) == BYTES else T.Shuffle([codes], lanes)
+            index = T.ramp(place.c, 1, len(lanes))
+            T.buffer_store(writer.arg, part, [*writer.pixel(place), index])
+        self._words, self._places = [], []
+
+
+def rounded(value: Any) -> Any:
+    """float32 x 16 to int32, half to even; what does not fit becomes the least int32."""
+    return T.call_llvm_pure_intrin(
+        "int32x16",
+        "llvm.x86.avx512.mask.cvtps2dq.512",
+        value,
+        integer(0, LANES),
+        T.int16(-1),
+        T.int32(NEAREST),
+    )
+
+
+def packed(words: Sequence[Any], grid: Grid, offset: int) -> Any:
+    """Up to four int32 x 16 as uint8 x 64, in order: clipped to `grid`, less `offset`."""
+    words = [*words, *[words[-1]] * (AT_ONCE - len(words))]
+    halves = [
+        T.call_llvm_pure_intrin("int16x32", "llvm.x86.avx512.packssdw.512", *words[i : i + 2])
+        for i in (0, 2)
+    ]
+    name = "packsswb" if grid.signed else "packuswb"
+    codes = T.call_llvm_pure_intrin("int8x64", f"llvm.x86.avx512.{name}.512", *halves)
+    # Within every quarter of the register lie 4 codes of each word.
+    order = [4 * part + word for word in range(AT_ONCE) for part in range(AT_ONCE)]
+    ordered = T.Shuffle([T.reinterpret("int32x16", codes)], order)
+    return _within(T.reinterpret("int8x64" if grid.signed else "uint8x64", ordered), grid, offset)
+
+
+def _within(codes: Any, grid: Grid, offset: int) -> Any:
+    """What saturation to a byte has left of clipping to `grid`, and the offset."""
+    kind, low, high = ("int8", -128, 127) if grid.signed else ("uint8", 0, 255)
+
+    def splat(value: int) -> Any:
+        return T.broadcast(T.Cast(kind, value), BYTES)
+
+    if grid.low > low:
+        codes = T.max(codes, splat(grid.low))
+    if grid.high < high:
+        codes = T.min(codes, splat(grid.high))
+    codes = T.reinterpret(f"uint8x{BYTES}", codes)
+    return codes - T.broadcast(T.uint8(offset % 256), BYTES) if offset else codes
+
+
+def _runs(places: Sequence[Place]) -> list[tuple[int, int]]:
+    """First vector and number of vectors of what lies next to each other: 1, 2 or 4 vectors."""
+    runs: list[tuple[int, int]] = []
+    for number in range(len(places)):
+        if runs:
+            first, count = runs[-1]
+            # A store of two vectors begins at an even one, as the parts of a register do.
+            whole = count == 1 and first % 2 == 0
+            if whole and _adjacent(places[first], places[number], 1):
+                runs[-1] = (first, 2)
+                continue
+        runs.append((number, 1))
+    if runs == [(0, 2), (2, 2)] and _adjacent(places[0], places[2], 2):
+        return [(0, 4)]
+    return runs
+
+
+def _adjacent(one: Place, other: Place, vectors: int) -> bool:
+    """Whether `other` lies `vectors` vectors behind `one`, in the same pixel."""
+    equal = sym.Analyzer().can_prove_equal
+    pairs = ((one.n, other.n), (one.y, other.y), (one.x, other.x))
+    return all(equal(a, b) for a, b in pairs) and equal(one.c + vectors * LANES, other.c)

@@ -1,0 +1,74 @@
+"""From accumulators to the epilogue: what a nest hands over, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import lcm
+from typing import Any, Protocol
+
+from mpqdeploy.targets.kernels.spans import cut
+
+Store = Callable[[Any, Any, Any, Any, Any], None]  # (acc, n, y, x, first channel)
+
+
+class Outlet(Protocol):
+    """What a nest asks of the epilogue besides `Store`: see `Epilogue`."""
+
+    @property
+    def unit(self) -> int: ...
+    @property
+    def at_once(self) -> int: ...
+    def together(self) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pixels that are accumulated at once: `rows` x `columns` from output pixel (n, y, x), all of
+    them TIR expressions, as is the block's `number` among all."""
+
+    n: Any
+    y: Any
+    x: Any
+    number: Any
+    rows: int
+    columns: int
+
+    @property
+    def pixels(self) -> int:
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flush:
+    """Hands the sums of a block to the epilogue, as many at once as that packs at once; in a loop,
+    so that its code is emitted once. `vectors`: of output channels, per pixel; `sums`: the buffer
+    `[slots, pixels * vectors, lanes]` where they rest."""
+
+    vectors: int
+    lanes: int
+    sums: Any
+    store: Store
+    outlet: Outlet
+
+    def emit(self, o: Any, block: Block, slot: Any) -> None:
+        """The block's sums in `slot`, of output-channel tile `o`."""
+        from tvm.script.ir_builder import tirx as T
+
+        pixels = lcm(self.vectors, self.outlet.at_once) // self.vectors
+        with T.serial(0, block.rows) as i:
+            for span in cut(block.columns, pixels):
+                with T.serial(0, span.count) as j, self.outlet.together():
+                    for column in range(span.step):
+                        self._pixel(o, block, slot, i, span.start + j * span.step + column)
+
+    def _pixel(self, o: Any, block: Block, slot: Any, row: Any, column: Any) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        vectors, index = self.vectors, T.ramp(0, 1, self.lanes)
+        for vector in range(vectors):
+            number = (row * block.columns + column) * vectors + vector
+            channel = (o * vectors + vector) * self.lanes
+            acc = self.sums[slot, number, index]
+            self.store(acc, block.n, block.y + row, block.x + column, channel)

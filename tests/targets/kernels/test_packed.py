@@ -1,0 +1,182 @@
+"""Codes that the epilogue packs several vectors at a time (AVX-512)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.epilogue.bounds import INT32, magnitude
+from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
+from mpqdeploy.targets.program import (
+    Acc,
+    Affine,
+    Apply,
+    Clip,
+    Expr,
+    Grid,
+    Load,
+    Output,
+    Product,
+    Quant,
+    Step,
+    Sum,
+    Tensor,
+)
+from tests.targets.kernels.convolutions import convolution
+from tests.targets.kernels.harness import Case, check, require
+
+PADDING = (1, 2, 1, 0)
+CODES = Grid(bits=6, signed=True)
+GRIDS = st.builds(Grid, bits=st.integers(1, 8), signed=st.booleans(), narrow=st.booleans()).filter(
+    lambda grid: grid.bits > 1 or not (grid.signed or grid.narrow)
+)
+
+
+@dataclass(frozen=True)
+class Together:
+    """A kernel that is nothing but an epilogue, over runs of pixels and all their channels."""
+
+    pixels: int
+    name: str = "together"
+    version: int = 1
+
+    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
+        return True
+
+    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
+        return ({},)
+
+    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
+        return None
+
+    def emit(
+        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
+    ) -> Emitted:
+        from tvm.script.ir_builder import IRBuilder
+        from tvm.script.ir_builder import tirx as T
+
+        from mpqdeploy.targets.kernels.epilogue import Epilogue
+
+        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
+        batch, height, width, channels = epilogue.shape
+        with IRBuilder() as ib, T.prim_func():
+            T.func_name(self.name)
+            epilogue.declare_reads()
+            epilogue.declare_constants()
+            epilogue.declare_writes()
+            with (
+                T.serial(0, batch) as n,
+                T.serial(0, height) as y,
+                T.serial(0, width // self.pixels) as x,
+                epilogue.together(),
+            ):
+                for pixel in range(self.pixels):
+                    for c0 in range(0, stored_channels(channels), isa.lanes):
+                        epilogue.store(None, n, y, x * self.pixels + pixel, c0)
+            epilogue.fill_borders()
+        return Emitted(
+            func=ib.get(),
+            reads=epilogue.reads,
+            constants=epilogue.constants,
+            writes=epilogue.writes,
+        )
+
+
+def case(channels: int, values: Sequence[Quant]) -> Case:
+    """Codes of 6 bits to every value on its grid, in several layouts."""
+    shape = (2, 2, 4, channels)
+    kinds = (Layout(kind="bytes", padding=PADDING), Layout(kind="float"), Layout(kind="bytes"))
+    names = [f"out{number}" for number in range(len(values))]
+    outputs = {
+        name: Tensor(name=name, shape=shape, grid=value.grid)
+        for name, value in zip(names, values, strict=True)
+    }
+    return Case(
+        step=Step(
+            name="step",
+            anchor=None,
+            outputs=tuple(Output(tensor=n, value=v) for n, v in zip(names, values, strict=True)),
+        ),
+        tensors={"a": Tensor(name="a", shape=shape, grid=CODES), **outputs},
+        layouts={"a": (Layout(kind="bytes"),), **dict.fromkeys(names, kinds)},
+    )
+
+
+def halves(channels: int, mul: float = 0.5) -> Affine:
+    """Multiples of 1/2, so that ties are among them, a different one in every channel."""
+    add = (np.arange(channels) % 5).astype(np.float32) / 2
+    return Affine(x=Load(tensor="a"), mul=np.float32([mul]), add=add)
+
+
+@pytest.mark.parametrize("isa", Isa)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    channels=st.sampled_from([5, 16, 17, 33, 48, 64, 100]),
+    pixels=st.sampled_from([1, 2, 4]),
+    grids=st.lists(GRIDS, min_size=1, max_size=2),
+    mul=st.sampled_from([0.5, -0.5, 8.0]),
+    clip=st.sampled_from([None, (0.0, np.inf), (-3.0, 6.0), (1.5, 2.5), (-np.inf, 100.0)]),
+)
+def test_every_grid_and_run_of_vectors(
+    isa: Isa,
+    channels: int,
+    pixels: int,
+    grids: list[Grid],
+    mul: float,
+    clip: tuple[float, float] | None,
+) -> None:
+    require(isa)
+    value: Expr = halves(channels, mul)
+    if clip is not None:
+        value = Clip(x=value, low=clip[0], high=clip[1])
+    made = case(channels, [Quant(x=value, grid=grid) for grid in grids])
+    assert check(Together(pixels), made, isa, exact=True) == 0
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("mul", [3e7, -3e7, 1e30])
+def test_values_beyond_int32_are_clipped_before_they_are_converted(
+    signed: bool, mul: float
+) -> None:
+    """The conversion itself would turn them into the least int32, whatever their sign."""
+    require(Isa.VNNI)
+    value = Quant(x=halves(64, mul), grid=Grid(bits=8, signed=signed))
+    assert check(Together(4), case(64, [value]), Isa.VNNI, exact=True) == 0
+
+
+def test_other_roundings_are_stored_one_by_one() -> None:
+    require(Isa.VNNI)
+    rounded = [
+        Quant(x=halves(40), grid=Grid(bits=4, signed=True), rounding=rounding)
+        for rounding in ("FLOOR", "ROUND")
+    ]
+    assert check(Together(2), case(40, rounded), Isa.VNNI, exact=True) == 0
+
+
+def test_magnitude_bounds_what_an_expression_can_be() -> None:
+    made = convolution(image=(1, 3, 3, 4), out=4)
+    tensors = {**made.tensors, "a": Tensor(name="a", shape=(1, 3, 3, 4), grid=CODES)}
+    load = Load(tensor="a")
+    half = Affine(x=Acc(), mul=np.float32([0.25, -0.5]), add=np.float32([-7.0, 3.0]))
+    for expr, bound in (
+        (Acc(), INT32),
+        (load, 32.0),
+        (half, INT32 / 2 + 7),
+        (Sum(x=load, y=load), 64.0),
+        (Product(x=load, y=load), 1024.0),
+        (Clip(x=Acc(), low=-3.0, high=6.0), 6.0),
+        (Clip(x=load, low=0.0, high=np.inf), 32.0),
+        (Quant(x=half, grid=Grid(bits=8, signed=True)), 128.0),
+        (Apply(x=load, function="exp"), np.inf),
+    ):
+        assert magnitude(expr, made.step, tensors) == bound
+    assert magnitude(Acc(), replace(made.step, anchor=None), tensors) == np.inf
+    floats = {"a": replace(tensors["a"], grid=None)}
+    assert magnitude(load, made.step, floats) == np.inf
