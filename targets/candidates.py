@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,21 +36,19 @@ class Layer:
     entries: Mapping[str, Entry]
 
     @property
-    def missing(self) -> tuple[Candidate, ...]:
-        """What is still to be timed: nothing of a kernel whose default was pruned."""
-        stored = [choice for choice in self.choices if choice.digest in self.entries]
-        dropped = {c.kernel.name for c in stored if c.default and self.entries[c.digest].pruned}
-        return tuple(
-            choice
-            for choice in self.choices
-            if choice.digest not in self.entries and choice.kernel.name not in dropped
-        )
+    def complete(self) -> bool:
+        """Whether nothing of it is left to be timed."""
+        return all(choice.digest in self.entries for choice in self.contenders)
 
     @property
-    def limit_us(self) -> float:
-        """The least stored median, infinite where nothing is stored."""
-        winner = fastest(self.choices, self.entries)
-        return self.entries[winner.digest].median_us if winner else math.inf
+    def contenders(self) -> tuple[Candidate, ...]:
+        """What may be the fastest: nothing that was pruned, nor of a kernel whose default was."""
+        pruned = [c for c in self.choices if c.digest in self.entries and self._entry(c).pruned]
+        dropped = {choice.kernel.name for choice in pruned if choice.default}
+        return tuple(c for c in self.choices if c not in pruned and c.kernel.name not in dropped)
+
+    def _entry(self, choice: Candidate) -> Entry:
+        return self.entries[choice.digest]
 
     def __str__(self) -> str:
         g = self.geometry

@@ -20,6 +20,8 @@ class Layout:
 
     bytes: uint8 `[N, H+pad, W+pad, stored_channels]`, stored value = code - storage_offset(grid)
            >= 0. The border holds the stored zero point; channels past C hold anything.
+    tight: uint8 `[N, H+pad, W+pad, C]`: bytes without room for more channels. A row of an image of
+           1 to 3 channels is then one run of bytes, which a kernel row reads a word at a time.
     bits:  uint32 `[N, H+pad, W+pad, planes, words]`: bit c%32 of word c//32 of plane k is bit k of
            the stored value of channel c; bits past C are 0. The border holds the stored zero
            point's bits, and all 0 on a bipolar grid (which has no zero: the consumer corrects).
@@ -31,7 +33,7 @@ class Layout:
     `padding` is (top, left, bottom, right) and may be more than a consumer needs.
     """
 
-    kind: Literal["bytes", "bits", "reals", "float"]
+    kind: Literal["bytes", "tight", "bits", "reals", "float"]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
@@ -69,6 +71,8 @@ def buffer_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
     padded = (batch, height + top + bottom, width + left + right)
     if layout.kind == "float":
         return (batch, channels, height, width)
+    if layout.kind == "tight":
+        return (*padded, channels)
     if layout.kind in ("bytes", "reals"):
         return (*padded, stored_channels(channels))
     if tensor.grid is None:
@@ -77,7 +81,7 @@ def buffer_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
 
 
 def buffer_dtype(layout: Layout) -> str:
-    return {"bytes": "uint8", "bits": "uint32"}.get(layout.kind, "float32")
+    return {"bytes": "uint8", "tight": "uint8", "bits": "uint32"}.get(layout.kind, "float32")
 
 
 def zero_code(tensor: Tensor) -> int:

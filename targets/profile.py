@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,9 @@ def profile(
     of a site that runs several times, the sum of its runs.
 
     Equal geometries are timed once, all precisions in turn because the search chooses between
-    those. What `store` holds is not timed again; a killed profile has lost one geometry at most.
+    those. A geometry of which `store` holds everything is not timed again; one of which something
+    is missing is timed anew, since records of different minutes cannot be compared: a machine's
+    clock may have changed by half [o]. A killed profile has lost one geometry at most.
     The device is this machine unless given, the kernels are the registered ones. Batch size is 1;
     threads are the target's.
     Raises `TargetError` where no kernel of the target computes a site, naming it.
@@ -51,10 +53,10 @@ def profile(
     protocol = replace(protocol, threads=target.threads, batch=1)
     machine = short_hash(device.fingerprint)
     layers = _layers(sites, precisions, target, machine, kernels, store)
-    meter = _Meter(layers.values(), progress)
+    meter = _Meter(layers, progress)
     trial = Trial(target, device, store, protocol, meter.say)
     for geometry in dict.fromkeys(geometry for site in sites for geometry in site.runs):
-        pending = [layer for (g, _), layer in layers.items() if g == geometry and layer.missing]
+        pending = _pending(layers, geometry)
         if pending:
             with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
                 trial.run(pending, Path(folder))
@@ -62,14 +64,21 @@ def profile(
     return _table(sites, precisions, layers, store.entries(target.key, machine))
 
 
+def _pending(layers: _Layers, geometry: Geometry) -> Sequence[Layer]:
+    """All layers of the geometry, if there is anything left to time of one of them."""
+    found = [layer for (g, _), layer in layers.items() if g == geometry]
+    return () if all(layer.complete for layer in found) else found
+
+
 class _Meter:
     """Counts candidates for the progress callback."""
 
-    def __init__(self, layers: Iterable[Layer], progress: Progress | None) -> None:
+    def __init__(self, layers: _Layers, progress: Progress | None) -> None:
         self._progress = progress
-        counts = [(len(layer.choices), len(layer.missing)) for layer in layers]
-        self._total = sum(choices for choices, _ in counts)
-        self._done = self._total - sum(missing for _, missing in counts)
+        geometries = dict.fromkeys(geometry for geometry, _ in layers)
+        pending = [layer for geometry in geometries for layer in _pending(layers, geometry)]
+        self._total = sum(len(layer.choices) for layer in layers.values())
+        self._done = self._total - sum(len(layer.contenders) for layer in pending)
         self.say("")
 
     def say(self, what: str) -> None:
@@ -77,7 +86,7 @@ class _Meter:
             self._progress(self._done, self._total, what)
 
     def add(self, layers: Sequence[Layer]) -> None:
-        self._done += sum(len(layer.missing) for layer in layers)
+        self._done += sum(len(layer.contenders) for layer in layers)
         self.say(f"timed {layers[-1]}")
 
 

@@ -8,7 +8,7 @@ would read it, so that a layer's time includes packing for its successor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,12 @@ class Workload:
     tensors: Tensors
 
     def layouts(self, kernel: Kernel) -> Layouts:
-        """Input and output both as `kernel` reads its operand."""
+        """Input and output both as `kernel` reads its operand; tight layouts are images' alone."""
         operand = kernel.operand(self.step, self.tensors)
         if operand is None:
             raise ValueError(f"kernel {kernel.name} reads no operand for a convolution")
-        return {INPUT: (operand,), OUTPUT: (operand,)}
+        written = replace(operand, kind="bytes") if operand.kind == "tight" else operand
+        return {INPUT: (operand,), OUTPUT: (written,)}
 
 
 def weight_grid(bits: int) -> Grid:

@@ -41,7 +41,7 @@ class _Entrant:
 
 
 class Trial:
-    """Times all missing candidates of layers that are to be compared.
+    """Times the contenders of layers that are to be compared.
 
     First the default schedule of every kernel, then the other schedules of the kernels that are
     not hopeless. What is hopeless after a sketch is stored as pruned. The others are then measured
@@ -63,14 +63,15 @@ class Trial:
         self._say = say
 
     def run(self, layers: Sequence[Layer], folder: Path) -> None:
-        """Compile into `folder`, time, and store a record of every missing candidate."""
-        first = [(layer, [c for c in layer.missing if c.default]) for layer in layers]
+        """Compile into `folder`, time, and store a record of every contender."""
+        first = [(layer, [c for c in layer.contenders if c.default]) for layer in layers]
         entrants = self._enter(first, folder / "default")
         kept = self._drop(entrants, HOPELESS_KERNEL)
         lost = {(e.layer, e.choice.kernel) for e in entrants if e not in kept}
+        others = [(layer, [c for c in layer.contenders if not c.default]) for layer in layers]
         rest = [
-            (layer, [c for c in layer.missing if not c.default and (layer, c.kernel) not in lost])
-            for layer in layers
+            (layer, [choice for choice in choices if (layer, choice.kernel) not in lost])
+            for layer, choices in others
         ]
         kept = self._drop([*kept, *self._enter(rest, folder / "rest")], HOPELESS)
         timers = {entrant.choice.digest: entrant.timer for entrant in kept}
@@ -82,7 +83,7 @@ class Trial:
         """Those within `factor` of their layer's best; the others are stored as pruned."""
         best: dict[Layer, float] = {}
         for entrant in entrants:
-            known = best.get(entrant.layer, entrant.layer.limit_us)
+            known = best.get(entrant.layer, entrant.least_us)
             best[entrant.layer] = min(known, entrant.least_us)
         kept = [e for e in entrants if e.least_us <= factor * best[e.layer]]
         for entrant in entrants:

@@ -32,7 +32,7 @@ class Depthwise:
     """rows > blocks of `lanes` channels > column tiles: a row's blocks share cache lines."""
 
     name = "depthwise"
-    version = 1
+    version = 2
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         conv = operand_of(step, tensors)

@@ -25,16 +25,16 @@ from mpqdeploy.targets.kernels.dot_inner import (
     unpack_step,
 )
 from mpqdeploy.targets.kernels.dot_portable import Portable
+from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import (
     Dense,
-    bytes_buffer,
     cannot_overflow,
-    dense,
     dense_operand,
     largest_stored,
     operand_of_dense,
+    padded_buffer,
     stored_zero,
 )
 from mpqdeploy.targets.kernels.nest import (
@@ -58,7 +58,7 @@ SUMS = 8 << 10  # most bytes of sums that rest between two parts
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 5
+    version = 6
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -75,7 +75,7 @@ class DotKernel:
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         conv, _, grid = operand_of_dense(step, tensors)
-        geometry = dense(step, tensors)
+        geometry = Reading.of(step, tensors).geometry
         largest = largest_stored(grid) << lifted(conv.weight_grid)
         liftable = self.micro.unpacks and cannot_overflow(conv.weights, largest)
         found: list[Schedule] = []
@@ -92,7 +92,7 @@ class DotKernel:
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return Layout(kind="bytes", padding=dense(step, tensors).padding)
+        return Reading.of(step, tensors).operand
 
     def emit(
         self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
@@ -103,9 +103,10 @@ class DotKernel:
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
         conv, tensor, grid = operand_of_dense(step, tensors)
-        geometry = dense(step, tensors)
+        reading = Reading.of(step, tensors)
+        geometry, operand = reading.geometry, reading.operand
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
-        source = bytes_buffer(conv.input, layouts, geometry.padding)
+        source = padded_buffer(operand.kind, conv.input, layouts, operand.padding)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes)
         groups: int | None = None
         if schedule["unpack"]:
@@ -113,7 +114,7 @@ class DotKernel:
             if groups is None:
                 raise ValueError(f"{step.name}: weights do not fill whole vectors")
         parts = schedule["parts"]
-        ordered = order_weights(conv.weights, tile.vectors, self.micro, parts)
+        ordered = order_weights(reading.weights, tile.vectors, self.micro, parts)
         weights = Weights(ordered, conv.weight_grid, in_registers=groups is not None)
         # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
         shift = lifted(conv.weight_grid) if groups is not None else 0
@@ -132,7 +133,7 @@ class DotKernel:
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            inner.bind(buffer, start_buffer)
+            inner.bind(reading.buffer(buffer), reading.place, start_buffer)
             store = lowered(epilogue.store, shift, isa.lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)

@@ -24,6 +24,7 @@ GROUP = 4  # input channels that one step multiplies and adds
 MOST_GROUPS = 8  # groups of one step: what one vector and 1-bit weights need
 
 Load = Callable[[int, int], Any]
+Read = Callable[[tuple[Any, Any, Any], Any], list[Any]]  # (n, row, column), group -> indices
 
 
 class Micro(Protocol):
@@ -112,11 +113,12 @@ class DotInner:
         self.parts = parts
         self.groups = -(-geometry.in_channels // GROUP) // self._step // parts
         self._source: Any = None
+        self._place: Read = lambda pixel, group: []
         self._start: Any = None
 
-    def bind(self, source: Any, start: Any) -> None:
-        """`source`: the bytes buffer; `start`: the buffer of `start_values`."""
-        self._source, self._start = source, start
+    def bind(self, source: Any, place: Read, start: Any) -> None:
+        """`source` is indexed as `place` says; `start`: the buffer of `start_values`."""
+        self._source, self._place, self._start = source, place, start
 
     def allocate(self) -> None:
         self._weights.allocate()
@@ -136,7 +138,7 @@ class DotInner:
         """The 4 activations of a group as an int32."""
         from tvm.script.ir_builder import tirx as T
 
-        word = T.reinterpret("int32", self._source[(*place, T.ramp(group * GROUP, 1, GROUP))])
+        word = T.reinterpret("int32", self._source[tuple(self._place(place, group))])
         groups, rest = divmod(self._geometry.in_channels, GROUP)
         if not (self._weights.grid.bipolar and rest):
             return word

@@ -38,7 +38,7 @@ class Elementwise:
 
         channels = tensors[step.outputs[0].tensor].shape[3]
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes_for(channels, isa), isa=isa)
-        image = channels <= 4 and all(b.layout.kind == "bytes" for b in epilogue.writes)
+        image = channels <= 4 and {b.layout.kind for b in epilogue.writes} <= {"bytes", "tight"}
         with IRBuilder() as ib, T.prim_func():
             T.func_name("elementwise")
             epilogue.declare_reads()

@@ -115,6 +115,30 @@ def test_a_killed_profile_continues_from_what_is_stored(store: RecordStore) -> N
     assert set(table.entries) == {"first", "a", "b"}
 
 
+def test_what_is_compared_was_timed_together(store: RecordStore) -> None:
+    """A machine's clock may be another one later: old records and new ones say nothing."""
+    old, new = CopyKernel("old", [500, 501]), CopyKernel("new", [502])
+    profile(SITES[1:2], (WIDE,), HOST, store, protocol=FAST, kernels=(old,))
+    old.emitted.clear()
+    seen = []
+
+    def see(done: int, total: int, what: str) -> None:
+        seen.append((done, total))
+
+    for kernels, precisions, emitted in (
+        ((old, new), (WIDE,), [500, 501, 502]),
+        ((old, new), (WIDE, NARROW), [500, 500, 501, 501, 502, 502]),
+        ((old, new), (WIDE, NARROW), []),
+    ):
+        old.emitted.clear()
+        new.emitted.clear()
+        seen.clear()
+        profile(SITES[1:2], precisions, HOST, store, protocol=FAST, kernels=kernels, progress=see)
+        assert sorted(old.emitted + new.emitted) == sorted(emitted)
+        assert seen[0] == (3 * len(precisions) - len(emitted), 3 * len(precisions))
+        assert seen[-1] == (3 * len(precisions), 3 * len(precisions))
+
+
 def test_a_changed_kernel_is_measured_again(store: RecordStore) -> None:
     for version in (1, 2):
         kernel = CopyKernel("copy", [10], version=version)

@@ -13,9 +13,10 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
 from mpqdeploy.targets.kernels.epilogue.borders import clear_word_ends, fill_border
 from mpqdeploy.targets.kernels.epilogue.packed import AT_ONCE, Packing, packs
+from mpqdeploy.targets.kernels.epilogue.rows import store_row
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
-from mpqdeploy.targets.kernels.epilogue.writers import Writer, store_row
+from mpqdeploy.targets.kernels.epilogue.writers import Writer
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, Layouts, stored_channels
 from mpqdeploy.targets.program import Step
@@ -159,7 +160,8 @@ class Epilogue:
     def store_row(self, n: Any, y: Any, x: Any, lanes: int) -> None:
         """Writes all channels (at most 4) of `lanes` pixels from (n, y, x), without an anchor.
 
-        For images: vectors run along the row, as NCHW floats lie. Every layout must be bytes.
+        For images: vectors run along the row, as NCHW floats lie. Every layout must be bytes or
+        tight.
         """
         for writer in self._writers:
             codes = []

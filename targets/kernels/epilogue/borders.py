@@ -14,7 +14,6 @@ from mpqdeploy.targets.layout import (
     buffer_shape,
     planes,
     storage_offset,
-    stored_channels,
     words,
     zero_code,
 )
@@ -27,8 +26,8 @@ def border_pixel(tensor: Tensor, buffer: Buffer) -> list[int]:
         raise ValueError(f"{tensor.name} has no integer grid and so no border")
     channels = tensor.shape[3]
     zero = zero_code(tensor) - storage_offset(tensor.grid)
-    if buffer.layout.kind == "bytes":
-        return [zero] * stored_channels(channels)
+    if buffer.layout.kind in ("bytes", "tight"):
+        return [zero] * buffer_shape(tensor, buffer.layout)[3]
     values = []
     for plane in range(planes(tensor.grid)):
         is_set = not tensor.grid.bipolar and bool(zero >> plane & 1)

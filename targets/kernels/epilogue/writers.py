@@ -33,6 +33,8 @@ class Writer:
             self._store_channels(evaluation.real(self.value), place)
         elif self.buffer.layout.kind == "bytes":
             self._store_bytes(evaluation.stored(self.value, self.grid), place)
+        elif self.buffer.layout.kind == "tight":
+            self._store_tight(evaluation.stored(self.value, self.grid), place)
         else:
             self._store_bits(evaluation, place)
 
@@ -54,6 +56,12 @@ class Writer:
         stored, lanes = self._present(stored, place)
         codes = T.cast(stored, f"uint8x{lanes}")
         T.buffer_store(self.arg, codes, [*self.pixel(place), T.ramp(place.c, 1, lanes)])
+
+    def _store_tight(self, stored: Any, place: Place) -> None:
+        """The channels that exist one by one: those are up to 4, of one vector."""
+        for channel in range(self._channels):
+            code = stored if place.lanes == 1 else T.Shuffle([stored], [channel])
+            T.buffer_store(self.arg, T.cast(code, "uint8"), [*self.pixel(place), channel])
 
     def _store_channels(self, value: Any, place: Place) -> None:
         value, lanes = self._present(value, place)
@@ -142,17 +150,3 @@ def mask_of(bits: Any, lanes: int, isa: Isa) -> Any:
     return T.cast(
         T.call_llvm_pure_intrin("int32", f"llvm.vector.reduce.or.v{lanes}i32", terms), "uint32"
     )
-
-
-def store_row(writer: Writer, codes: list[Any], place: Place) -> None:
-    """Stores every channel (up to 4) of `place.lanes` pixels of a row into a bytes layout.
-
-    `codes[c]`: int32 vector over the pixels whose low 8 bits are channel c's stored value.
-    """
-    word = T.bitwise_and(codes[0], integer(255, place.lanes))
-    for channel, code in enumerate(codes[1:], start=1):
-        byte = T.bitwise_and(code, integer(255, place.lanes))
-        word = T.bitwise_or(word, T.shift_left(byte, integer(8 * channel, place.lanes)))
-    pixels = T.decl_buffer(writer.arg.shape[:3], "int32", data=writer.arg.data)
-    n, y, x = writer.pixel(place)
-    T.buffer_store(pixels, word, [n, y, ramp(x, place.lanes)])

@@ -112,7 +112,7 @@ def in_memory(tensor: Tensor, layout: Layout, codes: NDArray[np.int32]) -> NDArr
     zero = zero_code(tensor) - storage_offset(tensor.grid)
     stored = codes - storage_offset(tensor.grid)
     channels = codes.shape[3]
-    if layout.kind == "bytes":
+    if layout.kind in ("bytes", "tight"):
         shape = buffer_shape(tensor, layout)
         memory = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
         memory[..., :channels] = np.pad(stored, border, constant_values=zero)

@@ -156,3 +156,42 @@ def test_parts_fit_the_first_level_cache_and_are_no_more_than_needed() -> None:
         case = convolution(image=(1, side, side, channels), out=64)
         found = VNNI.schedules(case.step, case.tensors, Isa.VNNI)
         assert max(way["parts"] for way in found) == parts, (side, channels)
+
+
+@each_level
+@pytest.mark.parametrize("weights", ["s8", "s4", "n2", "b"])
+@pytest.mark.parametrize(
+    ("channels", "kernel_size", "tight"),
+    [
+        (3, (7, 7), True),
+        (1, (5, 5), True),
+        (2, (1, 3), True),
+        (3, (3, 3), False),
+        (4, (7, 7), False),
+    ],
+)
+def test_images_are_read_by_kernel_rows_where_that_takes_fewer_steps(
+    kernel: DotKernel, weights: str, channels: int, kernel_size: tuple[int, int], tight: bool
+) -> None:
+    padding = (kernel_size[0] // 2, kernel_size[1] // 2) * 2
+    case = convolution(
+        image=(2, 9, 10, channels),
+        out=20,
+        kernel=kernel_size,
+        padding=padding,
+        stride=(2, 1),
+        weights=weights,
+        acts="s8",
+        zero=3,
+    )
+    operand = kernel.operand(case.step, case.tensors)
+    assert operand is not None
+    assert (operand.kind == "tight") == tight
+    check(case, kernel, kernel.micro.isa, extra=1)
+
+
+@on_vnni
+def test_columns_that_are_apart_are_read_one_by_one() -> None:
+    case = convolution(image=(1, 12, 12, 3), out=16, kernel=(7, 7), dilation=(1, 2))
+    assert VNNI.operand(case.step, case.tensors) == Layout(kind="bytes", padding=(1, 1, 1, 1))
+    check(case, VNNI, Isa.VNNI)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -97,9 +97,12 @@ def image_case(width: int, channels: int = 3, layout: Layout = BYTES) -> Case:
 
 @pytest.mark.parametrize("isa", Isa)
 @pytest.mark.parametrize("width", [1, 16, 37])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_quantizes_images(isa: Isa, width: int, channels: int) -> None:
-    layout = Layout(kind="bytes", padding=(1, 2, 3, 4))
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["bytes", "tight"])
+def test_quantizes_images(
+    isa: Isa, width: int, channels: int, kind: Literal["bytes", "tight"]
+) -> None:
+    layout = Layout(kind=kind, padding=(1, 2, 3, 4))
     check(Elementwise(), image_case(width, channels, layout), isa)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -163,3 +163,14 @@ def test_refuses_what_it_cannot_write() -> None:
     )
     with pytest.raises(ValueError, match="differ in shape"):
         Epilogue(two, {**good.tensors, "other": other}, good.layouts, lanes=16, isa=Isa.VNNI)
+
+
+@pytest.mark.parametrize(("isa", "lanes"), LANES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_writes_an_images_few_channels_without_room_for_more(
+    isa: Isa, lanes: int, channels: int
+) -> None:
+    value = Quant(x=halves(channels), grid=Grid(bits=5, signed=True))
+    made = case(channels, value, value.grid, zero=2)
+    tight = replace(made, layouts={**made.layouts, "out": (Layout(kind="tight", padding=PADDING),)})
+    assert check(Pixelwise(lanes), tight, isa, exact=True) == 0

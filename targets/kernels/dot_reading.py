@@ -1,0 +1,79 @@
+"""`Reading`: how a dot-product convolution goes through its input, 4 bytes a step.
+
+A pixel at a time; or, where that takes fewer steps, a kernel row at a time. In bytes layout, a
+pixel of 3 channels takes 4 bytes, and a fourth of the work is on nothing. In tight layout, the
+pixels of a kernel row are one run of bytes: 7 pixels of 3 channels take 6 steps instead of 7, and 5
+pixels of 1 channel take 2 instead of 5 [o].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.dot_inner import GROUP
+from mpqdeploy.targets.kernels.geometry import Dense, dense, operand_of_dense
+from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.program import Step
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """A convolution as its steps see it.
+
+    `geometry` and `weights` (`[O, KH, KW, I]`): by kernel rows, a row's bytes are the channels of
+    its only tap. `operand`: the layout that is read. `pixel`: bytes of a pixel in a run, None where
+    the input is read a pixel at a time.
+    """
+
+    geometry: Dense
+    weights: NDArray[np.int32]
+    operand: Layout
+    pixel: int | None = None
+
+    @classmethod
+    def of(cls, step: Step, tensors: Tensors) -> Reading:
+        """Of a step whose anchor is a dense integer convolution."""
+        geometry, weights = dense(step, tensors), operand_of_dense(step, tensors)[0].weights
+        if not _by_rows(geometry):
+            operand = Layout(kind="bytes", padding=geometry.padding)
+            return cls(geometry=geometry, weights=weights, operand=operand)
+        (rows, columns), channels = geometry.kernel, geometry.in_channels
+        # The last step of a row must stay inside the buffer.
+        beyond = -(-(-columns * channels % GROUP) // channels)
+        top, left, bottom, right = geometry.padding
+        return cls(
+            geometry=replace(geometry, kernel=(rows, 1), in_channels=columns * channels),
+            weights=weights.reshape(*weights.shape[:2], 1, columns * channels),
+            operand=Layout(kind="tight", padding=(top, left, bottom, right + beyond)),
+            pixel=channels,
+        )
+
+    def buffer(self, source: Any) -> Any:
+        """The declared input, indexed by image, row, and bytes: see `place`."""
+        from tvm.script.ir_builder import tirx as T
+
+        if self.pixel is None:
+            return source
+        images, height, width, channels = (int(extent) for extent in source.shape)
+        return T.decl_buffer((images, height, width * channels), "uint8", data=source.data)
+
+    def place(self, pixel: tuple[Any, Any, Any], group: Any) -> list[Any]:
+        """Where in `buffer` the `group`-th step of a tap at (n, row, column) reads."""
+        from tvm.script.ir_builder import tirx as T
+
+        if self.pixel is None:
+            return [*pixel, T.ramp(group * GROUP, 1, GROUP)]
+        n, row, column = pixel
+        return [n, row, T.ramp(column * self.pixel + group * GROUP, 1, GROUP)]
+
+
+def _by_rows(geometry: Dense) -> bool:
+    """Whether a kernel row takes fewer steps than it has pixels."""
+    pixels, channels = geometry.kernel[1], geometry.in_channels
+    whole = channels < GROUP and geometry.dilation[1] == 1
+    return whole and -(-pixels * channels // GROUP) < pixels
