@@ -24,7 +24,7 @@ class Pooling:
     """Any window, stride and padding; vectors over channels."""
 
     name = "pool"
-    version = 1
+    version = 2
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         if not isinstance(step.anchor, Pool):
@@ -65,34 +65,52 @@ class Pooling:
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
         with IRBuilder() as ib, T.prim_func():
             T.func_name("pool")
+            arg = declare("source", source, tensors)
+            epilogue.declare_reads()
+            epilogue.declare_constants()
+            epilogue.declare_writes()
+            vectors = _at_once(pool, stored_channels(channels) // lanes, epilogue.at_once)
             window = Window(
                 pool=pool,
                 tensor=tensors[pool.input],
                 layout=source.layout,
-                arg=declare("source", source, tensors),
-                lanes=lanes,
+                arg=arg,
+                lanes=vectors * lanes,
                 clamped=any(_reach(pool, step, tensors)),
             )
-            epilogue.declare_reads()
-            epilogue.declare_constants()
-            epilogue.declare_writes()
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                acc = T.alloc_buffer((lanes,), "uint8" if pool.kind == "max" else "int32")
+                kind = "uint8" if pool.kind == "max" else "int32"
+                acc = T.alloc_buffer((vectors * lanes,), kind)
                 with (
                     T.serial(0, batch) as n,
                     share.loop(height) as y,
                     T.serial(0, width) as x,
-                    T.serial(0, stored_channels(channels) // lanes) as block,
+                    T.serial(0, stored_channels(channels) // (vectors * lanes)) as block,
+                    epilogue.together(),
                 ):
-                    value = window.reduce(acc, n, y, x, block * lanes)
-                    epilogue.store(value, n, y, x, block * lanes)
+                    first = block * vectors * lanes
+                    value = window.reduce(acc, n, y, x, first)
+                    for part in range(vectors):
+                        values = _part(value, part, lanes) if vectors > 1 else value
+                        epilogue.store(values, n, y, x, first + part * lanes)
         return Emitted(
             func=ib.get(),
             reads=(source, *epilogue.reads),
             constants=epilogue.constants,
             writes=epilogue.writes,
         )
+
+
+def _at_once(pool: Pool, vectors: int, most: int) -> int:
+    """Vectors of channels whose maxima are taken together, as bytes; sums are no bytes."""
+    return most if pool.kind == "max" and vectors % most == 0 else 1
+
+
+def _part(vector: Any, part: int, lanes: int) -> Any:
+    from tvm.script.ir_builder import tirx as T
+
+    return T.Shuffle([vector], list(range(part * lanes, (part + 1) * lanes)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

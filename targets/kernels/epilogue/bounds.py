@@ -15,6 +15,7 @@ from mpqdeploy.targets.program import (
     Expr,
     Floats,
     Load,
+    Pool,
     Product,
     Quant,
     Step,
@@ -34,7 +35,9 @@ def converts(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> bool:
 def magnitude(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> float:
     """A bound on |expr|, infinite where none is known; see `converts` for the accumulators."""
     if isinstance(expr, Acc):
-        return INT32 if isinstance(step.anchor, Conv) else math.inf
+        anchor = step.anchor
+        codes = isinstance(anchor, Conv | Pool) and tensors[anchor.input].grid is not None
+        return INT32 if codes else math.inf
     if isinstance(expr, Load):
         grid, zero = tensors[expr.tensor].grid, tensors[expr.tensor].zero_point
         return math.inf if grid is None else max(-grid.low, grid.high, _largest(zero))
