@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as T
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
 from mpqdeploy.targets.kernels.epilogue.borders import clear_word_ends, fill_border
-from mpqdeploy.targets.kernels.epilogue.packed import AT_ONCE, Packing, packs
+from mpqdeploy.targets.kernels.epilogue.packed import AT_ONCE, Packing, packings, packs
 from mpqdeploy.targets.kernels.epilogue.rows import store_row
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
@@ -74,7 +74,9 @@ class Epilogue:
             for layout in layouts[output.tensor]
         ]
         self._writers: list[Writer] = []
-        self._packings: dict[Writer, Packing] = {}  # inside `together`
+        # None for a writer whose codes follow from another's.
+        self._packings: dict[Writer, Packing | None] = {}
+        self._together = False
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
@@ -109,6 +111,7 @@ class Epilogue:
             )
             for i, (output, buffer) in enumerate(self._targets)
         ]
+        self._packings = packings([w for w in self._writers if packs(w, self._isa, self.lanes)])
 
     def store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
         """Writes channels c0 .. c0+lanes-1 of output pixel (n, y, x) to every layout.
@@ -130,32 +133,28 @@ class Epilogue:
         place = Place(n=n, y=y, x=x, c=c0, lanes=self.lanes)
         evaluation = self._values.at(place, acc if acc is None else T.bind(acc))
         for writer in self._writers:
-            if writer in self._packings:
-                self._packings[writer].add(evaluation, place)
-            else:
+            if not self._together or writer not in self._packings:
                 writer.store(evaluation, place)
+            elif (packing := self._packings[writer]) is not None:
+                packing.add(evaluation, place)
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is stored inside may be stored up to `at_once` vectors at a time, at the latest at
         the end. All of it must be executed if any is: no branch or loop around a part of it."""
-        self._packings = {
-            writer: Packing(writer) for writer in self._writers if self._packs(writer)
-        }
+        self._together = True
         try:
             yield
-            for collected in self._packings.values():
-                collected.flush()
+            for packing in self._packings.values():
+                if packing is not None:
+                    packing.flush()
         finally:
-            self._packings = {}
+            self._together = False
 
     @property
     def at_once(self) -> int:
         """Vectors that `together` stores faster than one by one."""
-        return AT_ONCE if any(self._packs(writer) for writer in self._writers) else 1
-
-    def _packs(self, writer: Writer) -> bool:
-        return packs(writer, self._isa, self.lanes)
+        return AT_ONCE if self._packings else 1
 
     def store_row(self, n: Any, y: Any, x: Any, lanes: int) -> None:
         """Writes all channels (at most 4) of `lanes` pixels from (n, y, x), without an anchor.

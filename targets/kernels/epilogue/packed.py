@@ -14,6 +14,7 @@ from tvm import sym
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.epilogue.staircase import Staircase, leads
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
@@ -37,10 +38,14 @@ def packs(writer: Writer, isa: Isa, lanes: int) -> bool:
 
 
 class Packing:
-    """Collects a writer's vectors and stores them four at a time; `flush` stores the rest."""
+    """Collects a writer's vectors and stores them four at a time; `flush` stores the rest.
 
-    def __init__(self, writer: Writer) -> None:
+    `followers`: writers whose codes follow from this one's, each by its staircase.
+    """
+
+    def __init__(self, writer: Writer, followers: Sequence[tuple[Writer, Staircase]] = ()) -> None:
         self._writer = writer
+        self._followers = followers
         self._words: list[Any] = []
         self._places: list[Place] = []
 
@@ -59,13 +64,42 @@ class Packing:
         if not isinstance(writer.value, Quant):
             raise ValueError("only codes can be packed")
         codes = T.bind(packed(self._words, writer.value.grid, storage_offset(writer.grid)))
-        for first, count in _runs(self._places):
-            place = self._places[first]
-            lanes = list(range(first * LANES, (first + count) * LANES))
-            part = codes if len(lanes) == BYTES else T.Shuffle([codes], lanes)
-            index = T.ramp(place.c, 1, len(lanes))
-            T.buffer_store(writer.arg, part, [*writer.pixel(place), index])
+        _store(writer, codes, self._places)
+        for follower, staircase in self._followers:
+            _store(follower, T.bind(staircase.emit(codes)), self._places)
         self._words, self._places = [], []
+
+
+def packings(writers: Sequence[Writer]) -> dict[Writer, Packing | None]:
+    """A packing for each of these writers, None for one whose codes follow from another's."""
+    leaders = {writer: _leader(writer, writers) for writer in writers}
+    followers: dict[Writer, list[tuple[Writer, Staircase]]] = {writer: [] for writer in writers}
+    found: dict[Writer, Packing | None] = {}
+    for writer, led in leaders.items():
+        # One that is led itself has no packing that could have followers.
+        if led is None or leaders[led[0]] is not None:
+            found[writer] = Packing(writer, followers[writer])
+        else:
+            found[writer] = None
+            followers[led[0]].append((writer, led[1]))
+    return found
+
+
+def _leader(writer: Writer, writers: Sequence[Writer]) -> tuple[Writer, Staircase] | None:
+    """Whose codes this writer's follow from, and how."""
+    for first in writers:
+        staircase = leads(first.value, writer.value)
+        if staircase is not None:
+            return first, staircase
+    return None
+
+
+def _store(writer: Writer, codes: Any, places: Sequence[Place]) -> None:
+    for first, count in _runs(places):
+        lanes = list(range(first * LANES, (first + count) * LANES))
+        part = codes if len(lanes) == BYTES else T.Shuffle([codes], lanes)
+        index = T.ramp(places[first].c, 1, len(lanes))
+        T.buffer_store(writer.arg, part, [*writer.pixel(places[first]), index])
 
 
 def rounded(value: Any) -> Any:

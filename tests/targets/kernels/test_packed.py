@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.epilogue.bounds import INT32, magnitude
-from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
+from mpqdeploy.targets.kernels.epilogue.staircase import leads
+from mpqdeploy.targets.layout import Layout, Layouts, storage_offset, stored_channels
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -180,3 +181,78 @@ def test_magnitude_bounds_what_an_expression_can_be() -> None:
     assert magnitude(Acc(), replace(made.step, anchor=None), tensors) == np.inf
     floats = {"a": replace(tensors["a"], grid=None)}
     assert magnitude(load, made.step, floats) == np.inf
+
+
+def narrowed(first: Quant, grid: Grid, mul: float, add: float = 0.0) -> Quant:
+    """A function of another output's code: what the next layer reads of a residual stream."""
+    scaled = Affine(x=first, mul=np.float32([mul]), add=np.float32([add]))
+    return Quant(x=scaled, grid=grid)
+
+
+STREAMS = (Grid(bits=8, signed=False), Grid(bits=8, signed=True), Grid(bits=5, signed=True))
+MULS = (0.0588, 0.0123, 0.31, 0.77, 0.25)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    stream=st.sampled_from(STREAMS),
+    grid=GRIDS,
+    mul=st.floats(0.004, 0.99),
+    add=st.sampled_from([0.0, 1.3, -2.5]),
+)
+def test_a_staircase_is_exact_or_there_is_none(
+    stream: Grid, grid: Grid, mul: float, add: float
+) -> None:
+    first = Quant(x=halves(16), grid=stream)
+    second = narrowed(first, grid, mul, add)
+    staircase = leads(first, second)
+    codes = np.arange(stream.low, stream.high + 1)
+    real = codes.astype(np.float32) * np.float32(mul) + np.float32(add)
+    wanted = np.clip(np.rint(real), grid.low, grid.high).astype(np.int64) - storage_offset(grid)
+    if staircase is not None:
+        np.testing.assert_array_equal(staircase(codes - storage_offset(stream)), wanted)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_usual_scales_have_a_staircase(bits: int) -> None:
+    """Learned scales are no dyadic fractions: of a hundred, nearly all can be climbed."""
+    rng, first = np.random.default_rng(bits), Quant(x=halves(16), grid=STREAMS[0])
+    grid = Grid(bits=bits, signed=False)
+    scales = (2**bits - 1) / 255 * rng.uniform(1.0, 3.0, 100)
+    found = [leads(first, narrowed(first, grid, float(scale))) for scale in scales]
+    assert sum(staircase is not None for staircase in found) >= 95
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    channels=st.sampled_from([16, 33, 64, 100]),
+    pixels=st.sampled_from([1, 2, 4]),
+    stream=st.sampled_from(STREAMS),
+    grids=st.lists(GRIDS, min_size=1, max_size=2),
+    mul=st.sampled_from(MULS),
+    order=st.booleans(),
+)
+def test_codes_that_follow_from_others(
+    channels: int, pixels: int, stream: Grid, grids: list[Grid], mul: float, order: bool
+) -> None:
+    require(Isa.VNNI)
+    first = Quant(x=halves(channels, 4.0), grid=stream)
+    values = [first, *(narrowed(first, grid, mul) for grid in grids)]
+    made = case(channels, values if order else values[::-1])
+    assert check(Together(pixels), made, Isa.VNNI, exact=True) == 0
+
+
+def test_what_is_no_function_of_the_code_alone_leads_nowhere() -> None:
+    first = Quant(x=halves(16), grid=STREAMS[0])
+    grid = Grid(bits=4, signed=False)
+    add = np.arange(16, dtype=np.float32)
+    by_channel = Affine(x=first, mul=np.full(16, 0.06, np.float32), add=add)
+    both = Sum(x=first, y=Load(tensor="a"))
+    for beneath in (by_channel, both, halves(16)):
+        assert leads(first, Quant(x=beneath, grid=grid)) is None
+    assert leads(first, first) is None
+    assert leads(first, narrowed(first, grid, -0.06)) is None
+    assert leads(first, replace(narrowed(first, grid, 0.06), rounding="FLOOR")) is None
+    assert leads(first, narrowed(first, grid, 0.0588)) is not None
+    # 25 and 75 lie on ties, one to be rounded up and one down: no offset does both.
+    assert leads(first, narrowed(first, grid, 0.06)) is None
