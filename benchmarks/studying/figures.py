@@ -74,7 +74,8 @@ def fronts(records: Records, file: Path) -> None:
                 )  # fmt: skip
             _staircase(axes, record["front"], ACCENT, "found")
             axes.set_title(record["data"])
-            axes.set_xscale("log")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlabel("KiB of weights (logarithmic)")
         panels[0].set_ylabel("test accuracy (%)")
         panels[0].legend(loc="lower right")

@@ -35,7 +35,7 @@ class LookupKernel:
     """AVX-512 and AVX2: a byte shuffle looks up 16 output channels of 4 or 2 pixels."""
 
     name = "lookup"
-    version = 2
+    version = 3
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = dense_operand(step, tensors)
@@ -93,7 +93,7 @@ class LookupKernel:
             origin = geometry.origin(source.layout)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                nest.emit(buffer, origin, start_buffer, epilogue.store, share)
+                nest.emit(buffer, origin, start_buffer, epilogue.store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -11,13 +11,14 @@ overflow: even bytes hold output channels 0..7, odd ones 8..15 of a block.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.flush import Store
+from mpqdeploy.targets.kernels.flush import Outlet, Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_build import (
     GROUP,
@@ -117,10 +118,16 @@ class LookupNest:
         return pixels_per_vector(self.isa)
 
     def emit(
-        self, source: Any, origin: tuple[int, int], start: Any, store: Store, share: Share
+        self,
+        source: Any,
+        origin: tuple[int, int],
+        start: Any,
+        store: Store,
+        outlet: Outlet,
+        share: Share,
     ) -> None:
-        """`source`: the bytes buffer; `origin`: see `Dense.origin`;
-        `start`: what is added to the sums of lookups, per output channel."""
+        """`source`: the bytes buffer; `origin`: see `Dense.origin`; `start`: what is added to the
+        sums of lookups, per output channel; `store` takes these to `outlet`."""
         from tvm.script.ir_builder import tirx as T
 
         geometry, tile = self.geometry, self.tile
@@ -141,7 +148,7 @@ class LookupNest:
                     with T.serial(0, span.count) as j, T.serial(0, channels) as o:
                         x = span.start + j * span.step
                         self._block(tables, o, y, x, -(-span.step // self._wide))
-                        self._flush_pixels(start, store, o, (n, y, x), span.step)
+                        self._flush(start, store, outlet, o, (n, y, x), span.step)
 
     def _allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T
@@ -232,27 +239,44 @@ class LookupNest:
                     scaled = value * T.broadcast(T.uint16(factor % 65536), half)
                     T.buffer_store(words, words[index] + scaled, [index])
 
-    def _flush_pixels(
-        self, start: Any, store: Store, o: Any, at: tuple[Any, Any, Any], pixels: int
+    def _flush(
+        self,
+        start: Any,
+        store: Store,
+        outlet: Outlet,
+        o: Any,
+        at: tuple[Any, Any, Any],
+        pixels: int,
     ) -> None:
-        """Hand the accumulators to the epilogue, in a loop: its code is emitted once."""
+        """Hand the sums to the epilogue, as many at once as that packs at once; in a loop, so that
+        its code is emitted once."""
+        from tvm.script.ir_builder import tirx as T
+
+        together = lcm(self.tile.blocks, outlet.at_once) // self.tile.blocks
+        for span in cut(pixels, together):
+            with T.serial(0, span.count) as i, outlet.together():
+                for pixel in range(span.step):
+                    self._pixel(start, store, o, at, span.start + i * span.step + pixel)
+
+    def _pixel(
+        self, start: Any, store: Store, o: Any, at: tuple[Any, Any, Any], pixel: Any
+    ) -> None:
         from tvm.script.ir_builder import tirx as T
 
         n, y, x = at
         lanes, blocks = self.isa.lanes, self.tile.blocks
         word = "int16" if len(self.factors) > 1 or self.factors[0] < 0 else "uint16"
-        with T.serial(0, pixels) as pixel:
-            vector, lane = pixel // self._wide, pixel % self._wide
-            index = T.ramp(lane * 8, 1, 8)
-            for block in range(blocks):
-                number = (vector * blocks + block) * 2
-                halves = [self._spill[number + parity, index] for parity in range(2)]
-                if lanes == TABLE:
-                    halves = [T.Shuffle(halves, list(range(TABLE)))]
-                for part, value in enumerate(halves):
-                    channel = (o * blocks + block) * TABLE + part * lanes
-                    wide = T.cast(T.reinterpret(f"{word}x{lanes}", value), f"int32x{lanes}")
-                    store(start[T.ramp(channel, 1, lanes)] + wide, n, y, x + pixel, channel)
+        vector, lane = T.floordiv(pixel, self._wide), T.floormod(pixel, self._wide)
+        index = T.ramp(lane * 8, 1, 8)
+        for block in range(blocks):
+            number = (vector * blocks + block) * 2
+            halves = [self._spill[number + parity, index] for parity in range(2)]
+            if lanes == TABLE:
+                halves = [T.Shuffle(halves, list(range(TABLE)))]
+            for part, value in enumerate(halves):
+                channel = (o * blocks + block) * TABLE + part * lanes
+                wide = T.cast(T.reinterpret(f"{word}x{lanes}", value), f"int32x{lanes}")
+                store(start[T.ramp(channel, 1, lanes)] + wide, n, y, x + pixel, channel)
 
 
 def flush_plan(trips: tuple[int, int, int], limit: int) -> tuple[int, int]:
