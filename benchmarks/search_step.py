@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from searching.stepping import QAT, breakdown, peak_bytes, random_batch, steps_of, timed
+from turns import ratio
 
 from mpqdeploy.core import UserError, parse_precisions
 from mpqdeploy.core.files import write_json
@@ -94,16 +95,15 @@ def compare(name: str, options: argparse.Namespace, ui: Ui) -> dict[str, Any]:
 def row(step: str, seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, int]) -> list[str]:
     """A step's cells: its time and memory, and both over the plain step's."""
     own, plain = seconds[step], seconds[QAT]
-    ratios = [mine / theirs for mine, theirs in zip(own, plain, strict=True)]
+    over = ratio(own, plain)
     aim = next((limit for mode, limit in AIMS.items() if step.startswith(mode)), None)
     low, high = median_interval(own)
-    least, most = median_interval(ratios)
     return [
         step,
         f"{1e3 * np.median(own):.1f}",
         f"[{1e3 * low:.1f}, {1e3 * high:.1f}]",
-        f"{np.median(ratios):.2f}",
-        f"[{least:.2f}, {most:.2f}]",
+        f"{over.median:.2f}",
+        f"[{over.low:.2f}, {over.high:.2f}]",
         f"{aim:g}" if aim else "",
         f"{peaks[step] / 2**20:.1f}",
         f"{peaks[step] / peaks[QAT]:.2f}",

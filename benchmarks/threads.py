@@ -13,8 +13,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from networks.table import ratio
 from networks.zoo import NETWORKS, WIDE, Network, network, qonnx_file
+from turns import ratio
 
 from mpqdeploy.core import Protocol
 from mpqdeploy.targets.compile import compile_qonnx
@@ -63,7 +63,7 @@ def compare(subject: Network, threads: int, samples: int, work: Path) -> list[st
         timers[count] = call_timer(run, threads=count)
     protocol = Protocol(warmup=3, samples=samples, inner=1, threads=threads)
     taken = measure_together(timers, protocol, host_fingerprint())
-    speed = ratio(taken[1], taken[threads])
+    speed = ratio(taken[1].samples_us, taken[threads].samples_us)
     return [
         subject.name,
         str(threads),

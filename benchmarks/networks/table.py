@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from turns import ratio
 
 from mpqdeploy.core import LatencyRecord
-from mpqdeploy.core.latency import median_interval
 
 OURS = "mpqdeploy"
 COLUMNS = ("runtime", "W/A", "how", "ms", "95%", "x int8 peer", "95%", "of limit", "bytes")
@@ -31,26 +30,6 @@ class Row:
     file_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """How many times faster than another program: the median over turns, with its interval."""
-
-    median: float
-    low: float
-    high: float
-
-
-def ratio(base: LatencyRecord, row: LatencyRecord) -> Ratio:
-    """base / row, turn by turn: what slowed the machine in a turn slowed both.
-
-    Raises `ValueError` where the two were not sampled in the same turns.
-    """
-    pairs = zip(base.samples_us, row.samples_us, strict=True)
-    ratios = [before / after for before, after in pairs]
-    low, high = median_interval(ratios)
-    return Ratio(median=float(np.median(ratios)), low=low, high=high)
-
-
 def better_peer(rows: Sequence[Row]) -> Row:
     """The fastest row that is not ours. Raises `ValueError` where there is none."""
     return min((row for row in rows if row.runtime != OURS), key=lambda row: row.latency.median_us)
@@ -63,7 +42,7 @@ def limit_us(macs: int, peak_macs: int, peak: LatencyRecord) -> float:
 
 def to_json(row: Row, base: Row, limit: float | None) -> dict[str, Any]:
     """A row with everything derived; times in microseconds, raw samples last."""
-    against = ratio(base.latency, row.latency)
+    against = ratio(base.latency.samples_us, row.latency.samples_us)
     latency = row.latency
     return {
         "runtime": row.runtime,

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from mpqdeploy.core import Budget, LatencyRecord, Policy, Precision
+from turns import ratio
+
+from mpqdeploy.core import Budget, Policy, Precision
 from mpqdeploy.core.files import read_json, write_json
-from mpqdeploy.core.latency import median_interval
 from mpqdeploy.search import BpNas, BpNasSettings, Sensitivity
 from mpqdeploy.search.engine import SearchEngine
 from mpqdeploy.search.refit import Refit, Round, refit, sums
@@ -166,15 +166,9 @@ class Fronts:
             found = taken[digest(policy.to_json())]
             record["latency_us"] = found.median_us
             record["latency_interval_us"] = found.interval_us
-            record["of_wide"] = ratio(found, wide)
+            of_wide = ratio(found.samples_us, wide.samples_us)
+            record["of_wide"] = (of_wide.median, of_wide.low, of_wide.high)
         return records
-
-
-def ratio(record: LatencyRecord, other: LatencyRecord) -> tuple[float, float, float]:
-    """Median of the ratios turn by turn, with its 95 % interval."""
-    pairs = zip(record.samples_us, other.samples_us, strict=True)
-    ratios = [own / theirs for own, theirs in pairs]
-    return (median(ratios), *median_interval(ratios))
 
 
 def summary(records: Sequence[Record]) -> list[list[str]]:

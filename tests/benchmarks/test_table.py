@@ -13,7 +13,6 @@ from networks.table import (
     cells,
     limit_us,
     making_cells,
-    ratio,
     step_cells,
     to_json,
 )
@@ -30,25 +29,6 @@ def record(*samples: float) -> LatencyRecord:
 def row(runtime: str, *samples: float) -> Row:
     latency = record(*samples)
     return Row(runtime=runtime, precision="8/8", how="u8s8", latency=latency, file_bytes=1234)
-
-
-def test_a_ratio_is_taken_turn_by_turn() -> None:
-    """Half of the turns are disturbed, both programs alike: medians alone would say 0.2 or 20."""
-    disturbed = [1.0, 10.0] * 20
-    base = record(*(2 * factor for factor in disturbed))
-    found = ratio(base, record(*disturbed))
-    assert found.low == found.median == found.high == 2.0
-
-
-def test_a_ratio_has_the_interval_of_its_turns() -> None:
-    found = ratio(record(*([3.0] * 50)), record(*([1.0] * 25 + [3.0] * 25)))
-    assert (found.low, found.high) == (1.0, 3.0)
-    assert found.median == 2.0
-
-
-def test_a_ratio_needs_the_same_turns() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        ratio(record(1.0, 2.0), record(1.0))
 
 
 def test_the_better_peer_is_not_us() -> None:
