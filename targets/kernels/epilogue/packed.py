@@ -32,9 +32,9 @@ def packs(writer: Writer, isa: Isa, lanes: int) -> bool:
     value, grid = writer.value, writer.tensor.grid
     if isa is not Isa.VNNI or lanes != LANES or stored_channels(writer.tensor.shape[3]) < LANES:
         return False
-    if writer.buffer.layout.kind != "bytes" or grid is None or grid.bipolar:
+    if writer.buffer.layout.kind != "bytes" or not isinstance(value, Quant):
         return False
-    return isinstance(value, Quant) and value.rounding == "ROUND" and not value.grid.bipolar
+    return value.rounding == "ROUND" and value.grid == grid and not value.grid.bipolar
 
 
 class Packing:
