@@ -43,12 +43,10 @@ class Layer:
     @property
     def contenders(self) -> tuple[Candidate, ...]:
         """What may be the fastest: nothing that was pruned, nor of a kernel whose default was."""
-        pruned = [c for c in self.choices if c.digest in self.entries and self._entry(c).pruned]
+        stored = [choice for choice in self.choices if choice.digest in self.entries]
+        pruned = [choice for choice in stored if self.entries[choice.digest].pruned]
         dropped = {choice.kernel.name for choice in pruned if choice.default}
         return tuple(c for c in self.choices if c not in pruned and c.kernel.name not in dropped)
-
-    def _entry(self, choice: Candidate) -> Entry:
-        return self.entries[choice.digest]
 
     def __str__(self) -> str:
         g = self.geometry

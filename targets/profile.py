@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from mpqdeploy.core import CostTable, Geometry, Precision, Protocol, Site, TargetError
@@ -53,32 +54,36 @@ def profile(
     protocol = replace(protocol, threads=target.threads, batch=1)
     machine = short_hash(device.fingerprint)
     layers = _layers(sites, precisions, target, machine, kernels, store)
-    meter = _Meter(layers, progress)
+    pending = _pending(layers)
+    meter = _Meter(layers.values(), pending, progress)
     trial = Trial(target, device, store, protocol, meter.say)
-    for geometry in dict.fromkeys(geometry for site in sites for geometry in site.runs):
-        pending = _pending(layers, geometry)
-        if pending:
-            with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
-                trial.run(pending, Path(folder))
-            meter.add(pending)
+    for together in pending:
+        with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
+            trial.run(together, Path(folder))
+        meter.add(together)
     return _table(sites, precisions, layers, store.entries(target.key, machine))
 
 
-def _pending(layers: _Layers, geometry: Geometry) -> Sequence[Layer]:
-    """All layers of the geometry, if there is anything left to time of one of them."""
-    found = [layer for (g, _), layer in layers.items() if g == geometry]
-    return () if all(layer.complete for layer in found) else found
+def _pending(layers: _Layers) -> Sequence[Sequence[Layer]]:
+    """The layers of every geometry of which there is anything left to time."""
+    found: dict[Geometry, list[Layer]] = {}
+    for (geometry, _), layer in layers.items():
+        found.setdefault(geometry, []).append(layer)
+    return [same for same in found.values() if not all(layer.complete for layer in same)]
 
 
 class _Meter:
     """Counts candidates for the progress callback."""
 
-    def __init__(self, layers: _Layers, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        pending: Iterable[Iterable[Layer]],
+        progress: Progress | None,
+    ) -> None:
         self._progress = progress
-        geometries = dict.fromkeys(geometry for geometry, _ in layers)
-        pending = [layer for geometry in geometries for layer in _pending(layers, geometry)]
-        self._total = sum(len(layer.choices) for layer in layers.values())
-        self._done = self._total - sum(len(layer.contenders) for layer in pending)
+        self._total = sum(len(layer.choices) for layer in layers)
+        self._done = self._total - sum(len(layer.contenders) for layer in chain(*pending))
         self.say("")
 
     def say(self, what: str) -> None:

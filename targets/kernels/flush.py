@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import lcm
@@ -21,6 +21,17 @@ class Outlet(Protocol):
     @property
     def at_once(self) -> int: ...
     def together(self) -> AbstractContextManager[None]: ...
+
+
+def together(outlet: Outlet, pixels: int, vectors: int) -> Iterator[Any]:
+    """Every one of neighbouring pixels, of `vectors` vectors of channels each: in loops, in which
+    as many are stored together as the outlet packs at once."""
+    from tvm.script.ir_builder import tirx as T
+
+    for span in cut(pixels, lcm(vectors, outlet.at_once) // vectors):
+        with T.serial(0, span.count) as i, outlet.together():
+            for pixel in range(span.step):
+                yield span.start + i * span.step + pixel
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,9 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Flush:
-    """Hands the sums of a block to the epilogue, as many at once as that packs at once; in a loop,
-    so that its code is emitted once. `vectors`: of output channels, per pixel; `sums`: the buffer
+    """Hands the sums of a block to the epilogue, in a loop so that its code is emitted once.
+
+    `vectors`: of output channels, per pixel; `sums`: the buffer
     `[slots, pixels * vectors, lanes]` where they rest."""
 
     vectors: int
@@ -56,12 +68,9 @@ class Flush:
         """The block's sums in `slot`, of output-channel tile `o`."""
         from tvm.script.ir_builder import tirx as T
 
-        pixels = lcm(self.vectors, self.outlet.at_once) // self.vectors
         with T.serial(0, block.rows) as i:
-            for span in cut(block.columns, pixels):
-                with T.serial(0, span.count) as j, self.outlet.together():
-                    for column in range(span.step):
-                        self._pixel(o, block, slot, i, span.start + j * span.step + column)
+            for column in together(self.outlet, block.columns, self.vectors):
+                self._pixel(o, block, slot, i, column)
 
     def _pixel(self, o: Any, block: Block, slot: Any, row: Any, column: Any) -> None:
         from tvm.script.ir_builder import tirx as T

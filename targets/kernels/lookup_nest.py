@@ -11,14 +11,13 @@ overflow: even bytes hold output channels 0..7, odd ones 8..15 of a block.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import lcm
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.flush import Outlet, Store
+from mpqdeploy.targets.kernels.flush import Outlet, Store, together
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_build import (
     GROUP,
@@ -148,7 +147,8 @@ class LookupNest:
                     with T.serial(0, span.count) as j, T.serial(0, channels) as o:
                         x = span.start + j * span.step
                         self._block(tables, o, y, x, -(-span.step // self._wide))
-                        self._flush(start, store, outlet, o, (n, y, x), span.step)
+                        for pixel in together(outlet, span.step, tile.blocks):
+                            self._flush(start, store, o, (n, y, x), pixel)
 
     def _allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T
@@ -240,27 +240,9 @@ class LookupNest:
                     T.buffer_store(words, words[index] + scaled, [index])
 
     def _flush(
-        self,
-        start: Any,
-        store: Store,
-        outlet: Outlet,
-        o: Any,
-        at: tuple[Any, Any, Any],
-        pixels: int,
-    ) -> None:
-        """Hand the sums to the epilogue, as many at once as that packs at once; in a loop, so that
-        its code is emitted once."""
-        from tvm.script.ir_builder import tirx as T
-
-        together = lcm(self.tile.blocks, outlet.at_once) // self.tile.blocks
-        for span in cut(pixels, together):
-            with T.serial(0, span.count) as i, outlet.together():
-                for pixel in range(span.step):
-                    self._pixel(start, store, o, at, span.start + i * span.step + pixel)
-
-    def _pixel(
         self, start: Any, store: Store, o: Any, at: tuple[Any, Any, Any], pixel: Any
     ) -> None:
+        """Hand the sums of one pixel to the epilogue."""
         from tvm.script.ir_builder import tirx as T
 
         n, y, x = at

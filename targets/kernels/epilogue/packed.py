@@ -14,16 +14,15 @@ from tvm import sym
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.epilogue.staircase import Staircase, leads
+from mpqdeploy.targets.kernels.epilogue.staircase import BYTES, Staircase, leads
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
 from mpqdeploy.targets.layout import storage_offset, stored_channels
 from mpqdeploy.targets.program import Grid, Quant
 
-AT_ONCE = 4
 LANES = 16
-BYTES = AT_ONCE * LANES
+AT_ONCE = BYTES // LANES
 NEAREST = 4  # cvtps2dq's operand for the current rounding mode, which is to nearest even
 
 
@@ -44,15 +43,15 @@ class Packing:
     """
 
     def __init__(self, writer: Writer, followers: Sequence[tuple[Writer, Staircase]] = ()) -> None:
-        self._writer = writer
+        if not isinstance(writer.value, Quant):
+            raise ValueError("only codes can be packed")
+        self._writer, self._value = writer, writer.value
         self._followers = followers
         self._words: list[Any] = []
         self._places: list[Place] = []
 
     def add(self, evaluation: Evaluation, place: Place) -> None:
-        if not isinstance(self._writer.value, Quant):
-            raise ValueError("only codes can be packed")
-        self._words.append(T.bind(rounded(evaluation.unclipped(self._writer.value))))
+        self._words.append(T.bind(rounded(evaluation.unclipped(self._value))))
         self._places.append(place)
         if len(self._words) == AT_ONCE:
             self.flush()
@@ -60,11 +59,9 @@ class Packing:
     def flush(self) -> None:
         if not self._words:
             return
-        writer = self._writer
-        if not isinstance(writer.value, Quant):
-            raise ValueError("only codes can be packed")
-        codes = T.bind(packed(self._words, writer.value.grid, storage_offset(writer.grid)))
-        _store(writer, codes, self._places)
+        grid = self._value.grid
+        codes = T.bind(packed(self._words, grid, storage_offset(grid)))
+        _store(self._writer, codes, self._places)
         for follower, staircase in self._followers:
             _store(follower, T.bind(staircase.emit(codes)), self._places)
         self._words, self._places = [], []

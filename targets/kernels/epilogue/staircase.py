@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.layout import storage_offset
 from mpqdeploy.targets.program import Affine, Clip, Expr, Floats, Quant
+from mpqdeploy.targets.reference import evaluate
 
 WORD_BITS, BYTE_BITS = 16, 8
 WORD = 1 << WORD_BITS
@@ -37,7 +38,7 @@ class Staircase:
 
     def __call__(self, stored: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same by numpy, of stored bytes."""
-        raised = np.clip((stored * self.factor >> 8) + self.offset, 0, WORD - 1)
+        raised = np.clip((stored * self.factor >> BYTE_BITS) + self.offset, 0, WORD - 1)
         climbed: NDArray[np.int64] = np.minimum(raised >> self.shift, self.high)
         return climbed
 
@@ -75,10 +76,13 @@ def leads(first: Expr, second: Expr) -> Staircase | None:
     them, or no staircase is exactly it."""
     if not (isinstance(first, Quant) and isinstance(second, Quant)) or second is first:
         return None
-    codes = np.arange(first.grid.low, first.grid.high + 1)
-    before = _evaluated(second.x, first, codes.astype(np.float32))
     usual = second.rounding == "ROUND" and not second.grid.bipolar
-    if before is None or not usual:
+    if not usual or not _through(second.x, first):
+        return None
+    codes = np.arange(first.grid.low, first.grid.high + 1)
+    by_channel = _of_codes(second.x, first, codes)
+    before = by_channel[:, 0]
+    if (by_channel != before[:, None]).any():
         return None
     slope = float(np.diff(before).max(initial=0.0))
     wanted = np.clip(np.rint(before), second.grid.low, second.grid.high).astype(np.int64)
@@ -115,7 +119,7 @@ def _with_factor(
     """Every step bounds the offset; at the lowest and at the highest, saturation helps."""
     if not 0 < factor < WORD:
         return None
-    raised = stored * factor >> 8
+    raised = stored * factor >> BYTE_BITS
     least = int((wanted * (1 << shift) - raised)[wanted > 0].max(initial=1 - WORD))
     most = int(((wanted + 1) * (1 << shift) - 1 - raised)[wanted < high].min(initial=WORD - 1))
     if least > most:
@@ -125,18 +129,12 @@ def _with_factor(
     return found if (found(stored) == wanted).all() else None
 
 
-def _evaluated(expr: Expr, leaf: Quant, codes: Floats) -> Floats | None:
-    """`expr` for every code of `leaf`, as the epilogue computes it; None where it has another leaf,
-    or differs between channels."""
-    if expr is leaf:
-        return codes
-    if not isinstance(expr, Affine | Clip):
-        return None
-    below = _evaluated(expr.x, leaf, codes)
-    if below is None:
-        return None
-    if isinstance(expr, Clip):
-        return np.clip(below, expr.low, expr.high)
-    if (expr.mul != expr.mul[0]).any() or (expr.add != expr.add[0]).any():
-        return None
-    return np.asarray(below * expr.mul[0] + expr.add[0])
+def _of_codes(expr: Expr, leaf: Quant, codes: NDArray[np.int64]) -> Floats:
+    """`expr` for every code of `leaf` and every channel that its constants tell apart."""
+    column = codes.astype(np.float32).reshape(-1, 1)
+    return evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})
+
+
+def _through(expr: Expr, leaf: Quant) -> bool:
+    """Whether `expr` depends on nothing but the code of `leaf`."""
+    return expr is leaf or (isinstance(expr, Affine | Clip) and _through(expr.x, leaf))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
-from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
+from mpqdeploy.targets.kernels.base import Emitted
+from mpqdeploy.targets.layout import Layout, stored_channels
 from mpqdeploy.targets.program import Affine, Clip, Expr, Grid, Load, Output, Quant, Step, Tensor
+from tests.targets.kernels.epilogues import EpilogueKernel
 from tests.targets.kernels.harness import Case, check
 from tests.targets.kernels.steps import BIPOLAR
 
@@ -25,53 +26,27 @@ LANES = [(isa, lanes) for isa in Isa for lanes in (4, 8, 16) if isa is not Isa.V
 
 
 @dataclass(frozen=True)
-class Pixelwise:
-    """A kernel that is nothing but an epilogue; `unrolled` passes channels as Python ints."""
+class Pixelwise(EpilogueKernel):
+    """One vector at a time; `unrolled` passes channels as Python ints."""
 
     lanes: int
     unrolled: bool = False
-    name: str = "pixelwise"
-    version: int = 1
 
-    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
-        return True
+    def lanes_on(self, isa: Isa) -> int:
+        return self.lanes
 
-    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        return ({},)
-
-    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return None
-
-    def emit(
-        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
-    ) -> Emitted:
-        from tvm.script.ir_builder import IRBuilder
+    def store_all(self, epilogue: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        from mpqdeploy.targets.kernels.epilogue import Epilogue
-
-        epilogue = Epilogue(step, tensors, layouts, lanes=self.lanes, isa=isa)
         batch, height, width, channels = epilogue.shape
         blocks = -(-stored_channels(channels) // self.lanes)
-        with IRBuilder() as ib, T.prim_func():
-            T.func_name("pixelwise")
-            epilogue.declare_reads()
-            epilogue.declare_constants()
-            epilogue.declare_writes()
-            with T.serial(0, batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
-                if self.unrolled:
-                    for c0 in range(0, 16 * blocks, self.lanes):
-                        epilogue.store(None, n, y, x, c0)
-                else:
-                    with T.serial(0, blocks) as block:
-                        epilogue.store(None, n, y, x, block * self.lanes)
-            epilogue.fill_borders()
-        return Emitted(
-            func=ib.get(),
-            reads=epilogue.reads,
-            constants=epilogue.constants,
-            writes=epilogue.writes,
-        )
+        with T.serial(0, batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
+            if self.unrolled:
+                for c0 in range(0, 16 * blocks, self.lanes):
+                    epilogue.store(None, n, y, x, c0)
+            else:
+                with T.serial(0, blocks) as block:
+                    epilogue.store(None, n, y, x, block * self.lanes)
 
 
 def case(channels: int, value: Expr, grid: Grid, zero: int = 0) -> Case:

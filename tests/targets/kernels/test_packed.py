@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.epilogue.bounds import INT32, magnitude
 from mpqdeploy.targets.kernels.epilogue.staircase import leads
-from mpqdeploy.targets.layout import Layout, Layouts, storage_offset, stored_channels
+from mpqdeploy.targets.layout import Layout, storage_offset, stored_channels
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -31,6 +31,7 @@ from mpqdeploy.targets.program import (
     Tensor,
 )
 from tests.targets.kernels.convolutions import convolution
+from tests.targets.kernels.epilogues import EpilogueKernel
 from tests.targets.kernels.harness import Case, check, require
 
 PADDING = (1, 2, 1, 0)
@@ -41,53 +42,27 @@ GRIDS = st.builds(Grid, bits=st.integers(1, 8), signed=st.booleans(), narrow=st.
 
 
 @dataclass(frozen=True)
-class Together:
-    """A kernel that is nothing but an epilogue, over runs of pixels and all their channels."""
+class Together(EpilogueKernel):
+    """Runs of pixels and all their channels together."""
 
     pixels: int
-    name: str = "together"
-    version: int = 1
 
-    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
-        return True
+    def lanes_on(self, isa: Isa) -> int:
+        return isa.lanes
 
-    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        return ({},)
-
-    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return None
-
-    def emit(
-        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
-    ) -> Emitted:
-        from tvm.script.ir_builder import IRBuilder
+    def store_all(self, epilogue: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        from mpqdeploy.targets.kernels.epilogue import Epilogue
-
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         batch, height, width, channels = epilogue.shape
-        with IRBuilder() as ib, T.prim_func():
-            T.func_name(self.name)
-            epilogue.declare_reads()
-            epilogue.declare_constants()
-            epilogue.declare_writes()
-            with (
-                T.serial(0, batch) as n,
-                T.serial(0, height) as y,
-                T.serial(0, width // self.pixels) as x,
-                epilogue.together(),
-            ):
-                for pixel in range(self.pixels):
-                    for c0 in range(0, stored_channels(channels), isa.lanes):
-                        epilogue.store(None, n, y, x * self.pixels + pixel, c0)
-            epilogue.fill_borders()
-        return Emitted(
-            func=ib.get(),
-            reads=epilogue.reads,
-            constants=epilogue.constants,
-            writes=epilogue.writes,
-        )
+        with (
+            T.serial(0, batch) as n,
+            T.serial(0, height) as y,
+            T.serial(0, width // self.pixels) as x,
+            epilogue.together(),
+        ):
+            for pixel in range(self.pixels):
+                for c0 in range(0, stored_channels(channels), epilogue.lanes):
+                    epilogue.store(None, n, y, x * self.pixels + pixel, c0)
 
 
 def case(channels: int, values: Sequence[Quant]) -> Case:

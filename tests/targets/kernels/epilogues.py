@@ -1,0 +1,59 @@
+"""Kernels that are nothing but an epilogue: every test has loops of its own over the output."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
+from mpqdeploy.targets.layout import Layout, Layouts
+from mpqdeploy.targets.program import Step
+
+
+class EpilogueKernel:
+    """Stores no anchor's sums, only what the expressions load."""
+
+    name = "epilogue"
+    version = 1
+
+    def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
+        return True
+
+    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
+        return ({},)
+
+    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
+        return None
+
+    @abstractmethod
+    def lanes_on(self, isa: Isa) -> int:
+        """Lanes of the epilogue's vectors."""
+
+    @abstractmethod
+    def store_all(self, epilogue: Any) -> None:
+        """Emits the loops over the output, and every store."""
+
+    def emit(
+        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
+    ) -> Emitted:
+        from tvm.script.ir_builder import IRBuilder
+        from tvm.script.ir_builder import tirx as T
+
+        from mpqdeploy.targets.kernels.epilogue import Epilogue
+
+        epilogue = Epilogue(step, tensors, layouts, lanes=self.lanes_on(isa), isa=isa)
+        with IRBuilder() as ib, T.prim_func():
+            T.func_name(self.name)
+            epilogue.declare_reads()
+            epilogue.declare_constants()
+            epilogue.declare_writes()
+            self.store_all(epilogue)
+            epilogue.fill_borders()
+        return Emitted(
+            func=ib.get(),
+            reads=epilogue.reads,
+            constants=epilogue.constants,
+            writes=epilogue.writes,
+        )
