@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mpqdeploy.core import LatencyRecord, Protocol
+from mpqdeploy.core import Protocol
 from mpqdeploy.targets.build import build_all
 from mpqdeploy.targets.candidates import Candidate, Layer
 from mpqdeploy.targets.devices import Device
@@ -27,17 +27,11 @@ HOPELESS_KERNEL = 3.0  # and with its default schedule this many times, its othe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Entrant:
-    """A compiled candidate on the device, and a few samples of it."""
+    """A compiled candidate on the device."""
 
     layer: Layer
     choice: Candidate
     timer: Timer
-    sketch: LatencyRecord
-
-    @property
-    def least_us(self) -> float:
-        """The sample that was least disturbed."""
-        return min(self.sketch.samples_us)
 
 
 class Trial:
@@ -66,49 +60,51 @@ class Trial:
         """Compile into `folder`, time, and store a record of every contender."""
         first = [(layer, [c for c in layer.contenders if c.default]) for layer in layers]
         entrants = self._enter(first, folder / "default")
-        kept = self._drop(entrants, HOPELESS_KERNEL)
+        kept = self._kept(entrants, HOPELESS_KERNEL)
         lost = {(e.layer, e.choice.kernel) for e in entrants if e not in kept}
         others = [(layer, [c for c in layer.contenders if not c.default]) for layer in layers]
         rest = [
             (layer, [choice for choice in choices if (layer, choice.kernel) not in lost])
             for layer, choices in others
         ]
-        kept = self._drop([*kept, *self._enter(rest, folder / "rest")], HOPELESS)
+        kept = self._kept([*kept, *self._enter(rest, folder / "rest")], HOPELESS)
         timers = {entrant.choice.digest: entrant.timer for entrant in kept}
         records = measure_together(timers, self._protocol, self._device.fingerprint)
         for entrant in kept:
             self._store.put(entrant.choice.key, records[entrant.choice.digest])
 
-    def _drop(self, entrants: Sequence[_Entrant], factor: float) -> Sequence[_Entrant]:
-        """Those within `factor` of their layer's best; the others are stored as pruned."""
+    def _kept(self, entrants: Sequence[_Entrant], factor: float) -> Sequence[_Entrant]:
+        """Those within `factor` of their layer's best; the others are stored as pruned.
+
+        A sketch decides, of all of them in turn: an earlier one may be of another clock [o].
+        """
+        short = replace(self._protocol, samples=min(SKETCH, self._protocol.samples))
+        timers = {entrant.choice.digest: entrant.timer for entrant in entrants}
+        sketches = measure_together(timers, short, self._device.fingerprint, rounds=1)
+        # The sample that was least disturbed.
+        least = {e: min(sketches[e.choice.digest].samples_us) for e in entrants}
         best: dict[Layer, float] = {}
-        for entrant in entrants:
-            known = best.get(entrant.layer, entrant.least_us)
-            best[entrant.layer] = min(known, entrant.least_us)
-        kept = [e for e in entrants if e.least_us <= factor * best[e.layer]]
+        for entrant, least_us in least.items():
+            best[entrant.layer] = min(best.get(entrant.layer, least_us), least_us)
+        kept = [e for e in entrants if least[e] <= factor * best[e.layer]]
         for entrant in entrants:
             if entrant not in kept:
-                self._store.put(entrant.choice.key, entrant.sketch, pruned=True)
+                digest = entrant.choice.digest
+                self._store.put(entrant.choice.key, sketches[digest], pruned=True)
         return kept
 
     def _enter(
         self, work: Sequence[tuple[Layer, Sequence[Candidate]]], folder: Path
     ) -> Sequence[_Entrant]:
-        """Compile the candidates, bring them to the device, and take a sketch of each."""
-        timers: dict[str, Timer] = {}
-        owners: dict[str, tuple[Layer, Candidate]] = {}
+        """Compile the candidates, and bring them to the device."""
+        entrants: list[_Entrant] = []
         for built in build_all(work, self._target, folder, self._say):
             module = self._device.load(built.library)
             for name, (choice, emitted) in built.functions.items():
                 arguments = _arguments(choice, emitted, self._device)
-                timers[choice.digest] = device_timer(self._device, module, name, arguments)
-                owners[choice.digest] = built.layer, choice
-        short = replace(self._protocol, samples=min(SKETCH, self._protocol.samples))
-        sketches = measure_together(timers, short, self._device.fingerprint, rounds=1)
-        return [
-            _Entrant(layer=layer, choice=choice, timer=timers[digest], sketch=sketches[digest])
-            for digest, (layer, choice) in owners.items()
-        ]
+                timer = device_timer(self._device, module, name, arguments)
+                entrants.append(_Entrant(layer=built.layer, choice=choice, timer=timer))
+        return entrants
 
 
 def _arguments(choice: Candidate, emitted: Emitted, device: Device) -> list[Any]:

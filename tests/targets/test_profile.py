@@ -4,12 +4,14 @@ import subprocess
 import sys
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpqdeploy.core import Geometry, Precision, Protocol, Site, TargetError
 from mpqdeploy.targets import trial
 from mpqdeploy.targets.candidates import best, candidates
+from mpqdeploy.targets.devices.local import LocalDevice
 from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
 from mpqdeploy.targets.profile import profile
 from mpqdeploy.targets.records import RecordStore
@@ -78,6 +80,27 @@ def test_a_hopeless_candidate_is_pruned_after_a_sketch(store: RecordStore) -> No
     assert set(pruned) == {20, 20_000, 10}
     assert pruned[20_000]
     assert not pruned[10]
+
+
+class _Slowed(LocalDevice):
+    """A machine whose clock is slow until the second library is loaded, and keeps no other time."""
+
+    loaded = 0
+
+    def load(self, library: Path) -> Any:
+        self.loaded += 1
+        return super().load(library)
+
+    def time(self, *args: Any, **counts: Any) -> tuple[float, ...]:
+        return (2500.0 if self.loaded < 2 else 1000.0,) * int(counts["samples"])
+
+
+def test_a_default_is_not_pruned_for_what_the_clock_did_before(store: RecordStore) -> None:
+    kernel = CopyKernel("copy", [10, 20])
+    profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,), device=_Slowed(HOST))
+    entries = store.entries(HOST.key, MACHINE).values()
+    assert [entry.pruned for entry in entries] == [False, False]
+    assert best(store, OTHER, WIDE, HOST, kernels=(kernel,)) == ("copy", {"work": 10})
 
 
 def test_a_hopeless_kernel_is_tried_with_its_default_schedule_alone(store: RecordStore) -> None:
