@@ -145,10 +145,14 @@ class DotInner:
         # Channels past C are undefined; weights of 0 there drop them, but bipolar ones are never 0.
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
 
-    def ahead(self, position: Any, block: Any) -> None:
-        """Spreads the next part's weights over the blocks of this one."""
-        steps = self._geometry.taps * self.groups
-        self._weights.prefetch(block * steps + position, steps * self._blocks)
+    def ahead(self, block: Any, position: Any | None = None) -> None:
+        """Spreads the next part's weights over the blocks of this one, or over their steps."""
+        whole = self._weights.lines <= self._blocks
+        if whole and position is None:
+            self._weights.prefetch(block, self._blocks)
+        elif not whole and position is not None:
+            steps = self._geometry.taps * self.groups
+            self._weights.prefetch(block * steps + position, steps * self._blocks)
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         for part, word in enumerate(activations):

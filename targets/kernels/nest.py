@@ -52,8 +52,9 @@ class Inner(Protocol):
     def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
         """Activations of one group at (n, row, column) of the input buffer."""
 
-    def ahead(self, position: Any, block: Any) -> None:
-        """Once per position and block of pixels: a chance to prefetch the next tile's weights."""
+    def ahead(self, block: Any, position: Any | None = None) -> None:
+        """A chance to prefetch the next tile's weights: once per block of pixels, and then at every
+        position of it."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         """acc + activations * weights; `position` counts a part's taps and groups, `vector` the
@@ -196,13 +197,14 @@ class RegisterNest:
         from tvm.script.ir_builder import tirx as T
 
         geometry, vectors, groups = self.geometry, self.tile.vectors, self.inner.groups
+        self.inner.ahead(block.number)
         with (
             T.serial(0, geometry.kernel[0]) as kh,
             T.serial(0, geometry.kernel[1]) as kw,
             T.serial(0, groups) as g,
         ):
             position = (kh * geometry.kernel[1] + kw) * groups + g
-            self.inner.ahead(position, block.number)
+            self.inner.ahead(block.number, position)
             for pixel in range(block.pixels):
                 y, x = block.y + pixel // block.columns, block.x + pixel % block.columns
                 row = y * geometry.stride[0] + kh * geometry.dilation[0]

@@ -176,6 +176,11 @@ class Weights:
             return self._fields[0][self._tile, index]
         return self._scratch[index]
 
+    @property
+    def lines(self) -> int:
+        """Cache lines that a packed tile fills."""
+        return sum(-(-array.shape[1] // LINE) for array in self.constants)
+
     def prefetch(self, part: Any, parts: int) -> None:
         """Ask for a share of the tile after the current one: all of it over `parts` calls.
 

@@ -74,8 +74,8 @@ class Epilogue:
             for layout in layouts[output.tensor]
         ]
         self._writers: list[Writer] = []
-        # None for a writer whose codes follow from another's.
-        self._packings: dict[Writer, Packing | None] = {}
+        self._packings: tuple[Packing, ...] = ()
+        self._alone: list[Writer] = []  # whom no packing serves
         self._together = False
 
     @property
@@ -111,7 +111,9 @@ class Epilogue:
             )
             for i, (output, buffer) in enumerate(self._targets)
         ]
-        self._packings = packings([w for w in self._writers if packs(w, self._isa, self.lanes)])
+        packed = [writer for writer in self._writers if packs(writer, self._isa, self.lanes)]
+        self._packings = packings(packed)
+        self._alone = [writer for writer in self._writers if writer not in packed]
 
     def store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
         """Writes channels c0 .. c0+lanes-1 of output pixel (n, y, x) to every layout.
@@ -132,11 +134,10 @@ class Epilogue:
     def _store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
         place = Place(n=n, y=y, x=x, c=c0, lanes=self.lanes)
         evaluation = self._values.at(place, acc if acc is None else T.bind(acc))
-        for writer in self._writers:
-            if not self._together or writer not in self._packings:
-                writer.store(evaluation, place)
-            elif (packing := self._packings[writer]) is not None:
-                packing.add(evaluation, place)
+        for writer in self._alone if self._together else self._writers:
+            writer.store(evaluation, place)
+        for packing in self._packings if self._together else ():
+            packing.add(evaluation, place)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -145,9 +146,8 @@ class Epilogue:
         self._together = True
         try:
             yield
-            for packing in self._packings.values():
-                if packing is not None:
-                    packing.flush()
+            for packing in self._packings:
+                packing.flush()
         finally:
             self._together = False
 

@@ -28,16 +28,14 @@ MARGIN = 0.99  # for what float32 rounds on the way
 
 
 def converts(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether `expr` is proven to fit int32 when rounded, whatever int32 sums the anchor has."""
+    """Whether `expr` is proven to fit int32 when rounded, whatever codes the step reads."""
     return magnitude(expr, step, tensors) < MARGIN * INT32
 
 
 def magnitude(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> float:
-    """A bound on |expr|, infinite where none is known; see `converts` for the accumulators."""
+    """A bound on |expr| for all codes that the step may read, infinite where none is known."""
     if isinstance(expr, Acc):
-        anchor = step.anchor
-        codes = isinstance(anchor, Conv | Pool) and tensors[anchor.input].grid is not None
-        return INT32 if codes else math.inf
+        return _sum(step, tensors)
     if isinstance(expr, Load):
         grid, zero = tensors[expr.tensor].grid, tensors[expr.tensor].zero_point
         return math.inf if grid is None else max(-grid.low, grid.high, _largest(zero))
@@ -52,6 +50,26 @@ def magnitude(expr: Expr, step: Step, tensors: Mapping[str, Tensor]) -> float:
     if isinstance(expr, Product):
         return magnitude(expr.x, step, tensors) * magnitude(expr.y, step, tensors)
     return math.inf
+
+
+def _sum(step: Step, tensors: Mapping[str, Tensor]) -> float:
+    """A bound on |accumulator|: of a convolution, from its actual weights."""
+    anchor = step.anchor
+    if not isinstance(anchor, Conv | Pool):
+        return math.inf
+    source = tensors[anchor.input]
+    if source.grid is None:
+        return math.inf
+    if isinstance(anchor, Pool) and anchor.kind == "max":
+        return max(-source.grid.low, source.grid.high)
+    furthest = max(
+        _largest(source.grid.low - source.zero_point),
+        _largest(source.grid.high - source.zero_point),
+    )
+    if isinstance(anchor, Pool):
+        return furthest * math.prod(anchor.kernel)
+    weights = np.abs(anchor.weights.astype(np.int64)).reshape(len(anchor.weights), -1)
+    return furthest * float(weights.sum(axis=1).max(initial=0))
 
 
 def _largest(values: Floats) -> float:

@@ -14,7 +14,7 @@ from tvm import sym
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.epilogue.staircase import BYTES, Staircase, leads
+from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES, Staircase, beneath, leads
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
@@ -28,25 +28,27 @@ NEAREST = 4  # cvtps2dq's operand for the current rounding mode, which is to nea
 
 def packs(writer: Writer, isa: Isa, lanes: int) -> bool:
     """Whether codes of this writer can be packed: rounded to nearest, into bytes."""
-    value, grid = writer.value, writer.tensor.grid
     if isa is not Isa.VNNI or lanes != LANES or stored_channels(writer.tensor.shape[3]) < LANES:
         return False
-    if writer.buffer.layout.kind != "bytes" or not isinstance(value, Quant):
+    if writer.buffer.layout.kind != "bytes" or not isinstance(writer.value, Quant):
         return False
-    return value.rounding == "ROUND" and value.grid == grid and not value.grid.bipolar
+    return _packable(writer.value) and writer.value.grid == writer.tensor.grid
+
+
+def _packable(value: Quant) -> bool:
+    fits = value.grid.bits <= BYTE_BITS and not value.grid.bipolar
+    return fits and value.rounding == "ROUND"
 
 
 class Packing:
-    """Collects a writer's vectors and stores them four at a time; `flush` stores the rest.
+    """Collects vectors of `value` and stores them four at a time; `flush` stores the rest.
 
-    `followers`: writers whose codes follow from this one's, each by its staircase.
+    `writers`: who writes these codes, or others that follow from them by a staircase.
     """
 
-    def __init__(self, writer: Writer, followers: Sequence[tuple[Writer, Staircase]] = ()) -> None:
-        if not isinstance(writer.value, Quant):
-            raise ValueError("only codes can be packed")
-        self._writer, self._value = writer, writer.value
-        self._followers = followers
+    def __init__(self, value: Quant) -> None:
+        self.writers: list[tuple[Writer, Staircase | None]] = []
+        self._value = value
         self._words: list[Any] = []
         self._places: list[Place] = []
 
@@ -61,34 +63,31 @@ class Packing:
             return
         grid = self._value.grid
         codes = T.bind(packed(self._words, grid, storage_offset(grid)))
-        _store(self._writer, codes, self._places)
-        for follower, staircase in self._followers:
-            _store(follower, T.bind(staircase.emit(codes)), self._places)
+        for writer, staircase in self.writers:
+            written = codes if staircase is None else T.bind(staircase.emit(codes))
+            _store(writer, written, self._places)
         self._words, self._places = [], []
 
 
-def packings(writers: Sequence[Writer]) -> dict[Writer, Packing | None]:
-    """A packing for each of these writers, None for one whose codes follow from another's."""
-    leaders = {writer: _leader(writer, writers) for writer in writers}
-    followers: dict[Writer, list[tuple[Writer, Staircase]]] = {writer: [] for writer in writers}
-    found: dict[Writer, Packing | None] = {}
-    for writer, led in leaders.items():
-        # One that is led itself has no packing that could have followers.
-        if led is None or leaders[led[0]] is not None:
-            found[writer] = Packing(writer, followers[writer])
-        else:
-            found[writer] = None
-            followers[led[0]].append((writer, led[1]))
-    return found
+def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:
+    """Packings that together serve all of these writers."""
+    found: dict[Quant, Packing] = {}
+    for writer in writers:
+        value, staircase = _source(writer)
+        found.setdefault(value, Packing(value)).writers.append((writer, staircase))
+    return tuple(found.values())
 
 
-def _leader(writer: Writer, writers: Sequence[Writer]) -> tuple[Writer, Staircase] | None:
-    """Whose codes this writer's follow from, and how."""
-    for first in writers:
-        staircase = leads(first.value, writer.value)
+def _source(writer: Writer) -> tuple[Quant, Staircase | None]:
+    """The codes that are packed for a writer, and the staircase from them to its own."""
+    if not isinstance(writer.value, Quant):
+        raise ValueError("only codes can be packed")
+    first = beneath(writer.value)
+    if first is not None and _packable(first):
+        staircase = leads(first, writer.value)
         if staircase is not None:
             return first, staircase
-    return None
+    return writer.value, None
 
 
 def _store(writer: Writer, codes: Any, places: Sequence[Place]) -> None:

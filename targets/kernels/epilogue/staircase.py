@@ -1,8 +1,9 @@
 """Codes that follow from other codes: a second output in fewer bits, computed on bytes.
 
-A residual stream is written at its own width, and once more on the next layer's grid. The second
+A residual stream is rounded to its own width, and once more to the next layer's grid. The second
 code is a function of the first, a staircase of at most 256 steps; where integers of 16 bits
-climb the same stairs, they do so for 64 codes in ten operations [o].
+climb the same stairs, they do so for 64 codes in ten operations [o], whether the first code is
+written as well or not.
 """
 
 from __future__ import annotations
@@ -71,13 +72,18 @@ class Staircase:
         return T.shift_right(raised, splat(self.shift))
 
 
-def leads(first: Expr, second: Expr) -> Staircase | None:
-    """From the stored codes of `first` to those of `second`; None where `second` needs more than
-    them, or no staircase is exactly it."""
-    if not (isinstance(first, Quant) and isinstance(second, Quant)) or second is first:
-        return None
-    usual = second.rounding == "ROUND" and not second.grid.bipolar
-    if not usual or not _through(second.x, first):
+def beneath(expr: Expr) -> Quant | None:
+    """The codes on which `expr` depends and on nothing else; None where there are none."""
+    under = expr.x if isinstance(expr, Quant) else None
+    while isinstance(under, Affine | Clip):
+        under = under.x
+    return under if isinstance(under, Quant) else None
+
+
+def leads(first: Quant, second: Quant) -> Staircase | None:
+    """From the stored codes of `first`, which lie beneath `second`, to those of `second`; None
+    where channels differ, or no staircase is exactly it."""
+    if second.rounding != "ROUND" or second.grid.bipolar:
         return None
     codes = np.arange(first.grid.low, first.grid.high + 1)
     by_channel = _of_codes(second.x, first, codes)
@@ -133,8 +139,3 @@ def _of_codes(expr: Expr, leaf: Quant, codes: NDArray[np.int64]) -> Floats:
     """`expr` for every code of `leaf` and every channel that its constants tell apart."""
     column = codes.astype(np.float32).reshape(-1, 1)
     return evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})
-
-
-def _through(expr: Expr, leaf: Quant) -> bool:
-    """Whether `expr` depends on nothing but the code of `leaf`."""
-    return expr is leaf or (isinstance(expr, Affine | Clip) and _through(expr.x, leaf))

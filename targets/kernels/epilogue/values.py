@@ -59,6 +59,7 @@ class Values:
         self._channels = tensors[step.outputs[0].tensor].shape[3]
         self._sources: dict[str, int] = {}
         self._reads: list[Buffer] = []
+        self._proven: dict[Expr, bool] = {}
         self._read_args: list[Any] = []
         self._vectors: dict[int, int] = {}  # by identity of the array
         self._vector_values: list[NDArray[np.float32]] = []
@@ -126,7 +127,9 @@ class Values:
 
     def converts(self, expr: Expr) -> bool:
         """See `bounds.converts`."""
-        return converts(expr, self._step, self._tensors)
+        if expr not in self._proven:
+            self._proven[expr] = converts(expr, self._step, self._tensors)
+        return self._proven[expr]
 
     def load(self, load: Load, place: Place) -> Any:
         """Codes (or float values) of another tensor, as float32; outside its channels its zero."""

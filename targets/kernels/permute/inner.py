@@ -169,7 +169,7 @@ class PermuteInner:
     def _tables_of(self, place: tuple[Any, Any, Any], chunk: Any) -> Callable[[Any], Any]:
         return lambda at: self._tables[(*place, chunk, at)]
 
-    def ahead(self, position: Any, block: Any) -> None:
+    def ahead(self, block: Any, position: Any | None = None) -> None:
         """Indices were restored a moment ago: they are in a cache."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:

@@ -41,7 +41,7 @@ class PopcountInner:
     def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
         return [self._source[(*place, k, group)] for k in range(len(self._terms.factors))]
 
-    def ahead(self, position: Any, block: Any) -> None:
+    def ahead(self, block: Any, position: Any | None = None) -> None:
         """Bit planes of weights are few, and read in order."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:

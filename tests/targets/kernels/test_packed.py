@@ -12,18 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.epilogue.bounds import INT32, magnitude
-from mpqdeploy.targets.kernels.epilogue.staircase import leads
+from mpqdeploy.targets.kernels.epilogue.bounds import magnitude
+from mpqdeploy.targets.kernels.epilogue.staircase import beneath, leads
 from mpqdeploy.targets.layout import Layout, storage_offset, stored_channels
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
     Apply,
     Clip,
+    Conv,
     Expr,
     Grid,
     Load,
     Output,
+    Pool,
     Product,
     Quant,
     Step,
@@ -140,14 +142,13 @@ def test_magnitude_bounds_what_an_expression_can_be() -> None:
     made = convolution(image=(1, 3, 3, 4), out=4)
     tensors = {**made.tensors, "a": Tensor(name="a", shape=(1, 3, 3, 4), grid=CODES)}
     load = Load(tensor="a")
-    half = Affine(x=Acc(), mul=np.float32([0.25, -0.5]), add=np.float32([-7.0, 3.0]))
+    half = Affine(x=load, mul=np.float32([0.25, -0.5]), add=np.float32([-7.0, 3.0]))
     for expr, bound in (
-        (Acc(), INT32),
         (load, 32.0),
-        (half, INT32 / 2 + 7),
+        (half, 23.0),
         (Sum(x=load, y=load), 64.0),
         (Product(x=load, y=load), 1024.0),
-        (Clip(x=Acc(), low=-3.0, high=6.0), 6.0),
+        (Clip(x=half, low=-3.0, high=6.0), 6.0),
         (Clip(x=load, low=0.0, high=np.inf), 32.0),
         (Quant(x=half, grid=Grid(bits=8, signed=True)), 128.0),
         (Apply(x=load, function="exp"), np.inf),
@@ -156,6 +157,30 @@ def test_magnitude_bounds_what_an_expression_can_be() -> None:
     assert magnitude(Acc(), replace(made.step, anchor=None), tensors) == np.inf
     floats = {"a": replace(tensors["a"], grid=None)}
     assert magnitude(load, made.step, floats) == np.inf
+
+
+@pytest.mark.parametrize("anchor", ["conv", "max", "sum"])
+@pytest.mark.parametrize("zero", [0.0, 3.0, -40.0])
+def test_magnitude_of_sums_is_what_the_furthest_codes_give(anchor: str, zero: float) -> None:
+    """All codes at one end of the grid, weights of one sign: no sum can be larger."""
+    made = convolution(image=(1, 5, 5, 4), out=4)
+    conv = made.step.anchor
+    assert isinstance(conv, Conv)
+    weights = np.abs(conv.weights)
+    anchors = {
+        "conv": replace(conv, weights=weights),
+        "max": Pool(input=conv.input, kind="max", kernel=(2, 3), stride=(1, 1)),
+        "sum": Pool(input=conv.input, kind="sum", kernel=(2, 3), stride=(1, 1)),
+    }
+    source = replace(made.tensors[conv.input], grid=CODES, zero_point=np.float32([zero]))
+    tensors = {**made.tensors, source.name: source}
+    largest = {
+        "conv": int(weights.reshape(len(weights), -1).sum(axis=1).max()),
+        "sum": 6,
+    }
+    reached = max(abs(code - zero) for code in (CODES.low, CODES.high)) * largest.get(anchor, 1)
+    step = replace(made.step, anchor=anchors[anchor])
+    assert magnitude(Acc(), step, tensors) == (32.0 if anchor == "max" else reached)
 
 
 def narrowed(first: Quant, grid: Grid, mul: float, add: float = 0.0) -> Quant:
@@ -206,13 +231,20 @@ def test_usual_scales_have_a_staircase(bits: int) -> None:
     grids=st.lists(GRIDS, min_size=1, max_size=2),
     mul=st.sampled_from(MULS),
     order=st.booleans(),
+    written=st.booleans(),
 )
 def test_codes_that_follow_from_others(
-    channels: int, pixels: int, stream: Grid, grids: list[Grid], mul: float, order: bool
+    channels: int,
+    pixels: int,
+    stream: Grid,
+    grids: list[Grid],
+    mul: float,
+    order: bool,
+    written: bool,
 ) -> None:
     require(Isa.VNNI)
     first = Quant(x=halves(channels, 4.0), grid=stream)
-    values = [first, *(narrowed(first, grid, mul) for grid in grids)]
+    values = [*([first] if written else []), *(narrowed(first, grid, mul) for grid in grids)]
     made = case(channels, values if order else values[::-1])
     assert check(Together(pixels), made, Isa.VNNI, exact=True) == 0
 
@@ -223,9 +255,10 @@ def test_what_is_no_function_of_the_code_alone_leads_nowhere() -> None:
     add = np.arange(16, dtype=np.float32)
     by_channel = Affine(x=first, mul=np.full(16, 0.06, np.float32), add=add)
     both = Sum(x=first, y=Load(tensor="a"))
-    for beneath in (by_channel, both, halves(16)):
-        assert leads(first, Quant(x=beneath, grid=grid)) is None
-    assert leads(first, first) is None
+    assert leads(first, Quant(x=by_channel, grid=grid)) is None
+    assert beneath(Quant(x=both, grid=grid)) is None
+    assert beneath(first) is None
+    assert beneath(Quant(x=Clip(x=by_channel, low=0.0, high=3.0), grid=grid)) is first
     assert leads(first, narrowed(first, grid, -0.06)) is None
     assert leads(first, replace(narrowed(first, grid, 0.06), rounding="FLOOR")) is None
     assert leads(first, narrowed(first, grid, 0.0588)) is not None
