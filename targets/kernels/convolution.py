@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,7 @@ def multiply(stored: Any, weight: Any, grid: Grid, lanes: int) -> Any:
     return T.cast(T.cast(stored, narrow) * T.cast(weight, narrow), f"int32x{lanes}")
 
 
-def column_tiles(step: Step, tensors: Tensors) -> list[Schedule]:
+def column_tiles(step: Step, tensors: Tensors, widths: Sequence[int] = (8, 4, 2)) -> list[Schedule]:
     """Tiles of neighbouring output pixels, likely best first, none wider than the output."""
     width = tensors[step.outputs[0].tensor].shape[2]
-    return [{"columns": c} for c in dict.fromkeys(min(columns, width) for columns in (8, 4, 2))]
+    return [{"columns": c} for c in dict.fromkeys(min(columns, width) for columns in widths)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +14,12 @@ from mpqdeploy.targets.kernels.convolution import (
     column_tiles,
     operand_of,
 )
-from mpqdeploy.targets.kernels.depthwise_micro import Micro, micro_for
+from mpqdeploy.targets.kernels.depthwise_micro import micro_for
+from mpqdeploy.targets.kernels.depthwise_nest import Nest
 from mpqdeploy.targets.kernels.geometry import largest_stored
 from mpqdeploy.targets.kernels.packing import Weights
-from mpqdeploy.targets.kernels.shares import Share, sharing
-from mpqdeploy.targets.kernels.spans import cut
+from mpqdeploy.targets.kernels.quads import Order
+from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Conv, Step
@@ -29,10 +28,10 @@ MOST_TAPS = 49  # all are unrolled
 
 
 class Depthwise:
-    """rows > blocks of `lanes` channels > column tiles: a row's blocks share cache lines."""
+    """rows > blocks of channels > column tiles: a row's blocks share cache lines."""
 
     name = "depthwise"
-    version = 2
+    version = 3
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         conv = operand_of(step, tensors)
@@ -43,7 +42,7 @@ class Depthwise:
         return one_each and rows * columns <= MOST_TAPS
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        return column_tiles(step, tensors)
+        return column_tiles(step, tensors, (14, 8, 4))
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Geometry.of(step, tensors).operand
@@ -60,10 +59,13 @@ class Depthwise:
         lanes = lanes_for(geometry.shape[3], isa)
         grid = geometry.conv.weight_grid
         micro = micro_for(isa, lanes, grid, largest_stored(geometry.grid))
-        weights = Weights(arrange(geometry.conv, lanes, micro.group), grid)
+        order = order_of(step, tensors, layouts, isa)
+        weights = Weights(arrange(geometry.conv, lanes, micro.group, order), grid)
         start = geometry.start_values(lanes)
+        if order is not None:
+            start = start[order.positions]
         source = Buffer(tensor=geometry.conv.input, layout=geometry.find(layouts))
-        epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
+        epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa, order=order)
         with IRBuilder() as ib, T.prim_func():
             T.func_name(self.name)
             arg = declare("source", source, tensors)
@@ -79,6 +81,7 @@ class Depthwise:
                 start=start_arg,
                 micro=micro,
                 lanes=lanes,
+                order=order,
             )
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
@@ -94,68 +97,25 @@ class Depthwise:
         )
 
 
-def arrange(conv: Conv, lanes: int, group: int) -> NDArray[np.int32]:
+def order_of(step: Step, tensors: Tensors, layouts: Layouts, isa: Isa) -> Order | None:
+    """Of the channels, where 64 are computed at a time: with instructions that multiply bytes, and
+    an epilogue that packs them; None where they go vector by vector."""
+    from mpqdeploy.targets.kernels.epilogue import takes_quads
+
+    order = Order(stored_channels(tensors[step.outputs[0].tensor].shape[3]))
+    grid = Geometry.of(step, tensors).conv.weight_grid
+    if isa is not Isa.VNNI or grid.high > 127 or not (order.whole or order.paired):
+        return None
+    return order if takes_quads(step, tensors, layouts, isa) else None
+
+
+def arrange(conv: Conv, lanes: int, group: int, order: Order | None = None) -> NDArray[np.int32]:
     """Weights as one tile, ordered block of channels, kernel column, group of rows, channel, row;
     0 past the last channel and the last row."""
     channels, rows, columns, _ = conv.weights.shape
     missing = ((0, stored_channels(channels) - channels), (0, -rows % group), (0, 0))
     padded = np.pad(conv.weights[..., 0], missing)
+    if order is not None:
+        padded = padded[order.positions]
     split = padded.reshape(-1, lanes, padded.shape[1] // group, group, columns)
     return split.transpose(0, 4, 2, 1, 3).reshape(1, -1)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Nest:
-    """The loops, over TIR buffers."""
-
-    geometry: Geometry
-    layout: Layout
-    source: Any
-    start: Any
-    micro: Micro
-    lanes: int
-
-    def emit(self, epilogue: Any, columns: int, share: Share) -> None:
-        from tvm.script.ir_builder import tirx as T
-
-        batch, height, width, channels = self.geometry.shape
-        blocks = stored_channels(channels) // self.lanes
-        with T.serial(0, batch) as n, share.loop(height) as y, T.serial(0, blocks) as block:
-            for tile in cut(width, columns):
-                with T.serial(0, tile.count) as i:
-                    x = tile.start + i * tile.step
-                    sums = self._sums(block, n, y, x, tile.step)
-                    with epilogue.together():
-                        for column, acc in enumerate(sums):
-                            epilogue.store(acc, n, y, x + column, block * self.lanes)
-
-    def _sums(self, block: Any, n: Any, y: Any, x: Any, columns: int) -> list[Any]:
-        """The accumulators of `columns` pixels from (n, y, x). All are bound before anything is
-        stored, so that pixels share the words they have in common."""
-        from tvm.script.ir_builder import tirx as T
-
-        conv, group, lanes = self.geometry.conv, self.micro.group, self.lanes
-        _, rows, width, _ = conv.weights.shape
-        groups = -(-rows // group)
-        start = self.start[T.ramp(block * lanes, 1, lanes)]
-        words: dict[tuple[int, int], Any] = {}
-        sums = []
-        for column in range(columns):
-            terms = []
-            for kw, part in np.ndindex(width, groups):
-                at = column * conv.stride[1] + kw * conv.dilation[1]
-                if (at, part) not in words:
-                    kept = range(part * group, min((part + 1) * group, rows))
-                    loaded = [self._load(block, n, y, x, row, at) for row in kept]
-                    words[at, part] = T.bind(self.micro.word(loaded))
-                index = ((block * width + kw) * groups + part) * (lanes * group)
-                terms.append((words[at, part], index))
-            sums.append(T.bind(self.micro.accumulate(start, terms)))
-        return sums
-
-    def _load(self, block: Any, n: Any, y: Any, x: Any, row: int, at: int) -> Any:
-        """Stored bytes of kernel row `row`, `at` columns right of where output x begins."""
-        from tvm.script.ir_builder import tirx as T
-
-        y_at, x_at = self.geometry.pixel(self.layout, y, x, row, 0)
-        return self.source[n, y_at, x_at + at, T.ramp(block * self.lanes, 1, self.lanes)]

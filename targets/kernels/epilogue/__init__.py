@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,11 +18,22 @@ from mpqdeploy.targets.kernels.epilogue.rows import store_row
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
+from mpqdeploy.targets.kernels.quads import Order
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, Layouts, stored_channels
 from mpqdeploy.targets.program import Step
 
-__all__ = ["Epilogue", "declare"]
+__all__ = ["Epilogue", "declare", "takes_quads"]
+
+
+def takes_quads(step: Step, tensors: Tensors, layouts: Layouts, isa: Isa) -> bool:
+    """Whether an epilogue of the step may be given an order: it reads nothing but sums, and packs
+    whatever it writes."""
+    return not any(step.loads()) and all(
+        packs(output.value, tensors[output.tensor], layout, isa, isa.lanes)
+        for output in step.outputs
+        for layout in layouts[output.tensor]
+    )
 
 
 class Epilogue:
@@ -55,8 +67,16 @@ class Epilogue:
     """
 
     def __init__(
-        self, step: Step, tensors: Tensors, layouts: Layouts, *, lanes: int, isa: Isa
+        self,
+        step: Step,
+        tensors: Tensors,
+        layouts: Layouts,
+        *,
+        lanes: int,
+        isa: Isa,
+        order: Order | None = None,
     ) -> None:
+        """`order`: with it there is `store_quads`; see `takes_quads`."""
         if lanes not in (4, 8, 16):
             raise ValueError(f"an epilogue has 4, 8 or 16 lanes, not {lanes}")
         shapes = {tensors[output.tensor].shape for output in step.outputs}
@@ -67,7 +87,7 @@ class Epilogue:
         self._isa = isa
         self._step = step
         self._tensors = tensors
-        self._values = Values(step, tensors, layouts)
+        self._values = Values(step, tensors, layouts, order)
         self._targets = [
             (output, Buffer(tensor=output.tensor, layout=layout))
             for output in step.outputs
@@ -111,7 +131,11 @@ class Epilogue:
             )
             for i, (output, buffer) in enumerate(self._targets)
         ]
-        packed = [writer for writer in self._writers if packs(writer, self._isa, self.lanes)]
+        packed = [
+            writer
+            for writer in self._writers
+            if packs(writer.value, writer.tensor, writer.buffer.layout, self._isa, self.lanes)
+        ]
         self._packings = packings(packed)
         self._alone = [writer for writer in self._writers if writer not in packed]
 
@@ -138,6 +162,19 @@ class Epilogue:
             writer.store(evaluation, place)
         for packing in self._packings if self._together else ():
             packing.add(evaluation, place)
+
+    def store_quads(
+        self, accs: Sequence[Any], position: Any, n: Any, y: Any, columns: Sequence[Any], c0: Any
+    ) -> None:
+        """Writes 64 codes, in quads (`kernels/quads.py`): the 64 channels from c0 of pixel (n, y)
+        in one column, or the 32 from c0 in two. `position`: of their constants in the order."""
+        places = [Place(n=n, y=y, x=x, c=c0, lanes=self.lanes) for x in columns]
+        evaluations = []
+        for number, acc in enumerate(accs):
+            at = replace(places[0], c=position + number * self.lanes)
+            evaluations.append(self._values.at(at, T.bind(acc)))
+        for packing in self._packings:
+            packing.store_quads(evaluations, places)
 
     @contextmanager
     def together(self) -> Iterator[None]:

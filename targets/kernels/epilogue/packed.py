@@ -7,7 +7,7 @@ any other; a vector on its own takes two instructions to be clipped, and two to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tvm import sym
@@ -18,21 +18,21 @@ from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES, Stair
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
-from mpqdeploy.targets.layout import storage_offset, stored_channels
-from mpqdeploy.targets.program import Grid, Quant
+from mpqdeploy.targets.layout import Layout, storage_offset, stored_channels
+from mpqdeploy.targets.program import Expr, Grid, Quant, Tensor
 
 LANES = 16
 AT_ONCE = BYTES // LANES
 NEAREST = 4  # cvtps2dq's operand for the current rounding mode, which is to nearest even
 
 
-def packs(writer: Writer, isa: Isa, lanes: int) -> bool:
-    """Whether codes of this writer can be packed: rounded to nearest, into bytes."""
-    if isa is not Isa.VNNI or lanes != LANES or stored_channels(writer.tensor.shape[3]) < LANES:
+def packs(value: Expr, tensor: Tensor, layout: Layout, isa: Isa, lanes: int) -> bool:
+    """Whether `value` can be packed into this layout: rounded to nearest, into bytes."""
+    if isa is not Isa.VNNI or lanes != LANES or stored_channels(tensor.shape[3]) < LANES:
         return False
-    if writer.buffer.layout.kind != "bytes" or not isinstance(writer.value, Quant):
+    if layout.kind != "bytes" or not isinstance(value, Quant):
         return False
-    return _packable(writer.value) and writer.value.grid == writer.tensor.grid
+    return _packable(value) and value.grid == tensor.grid
 
 
 def _packable(value: Quant) -> bool:
@@ -62,11 +62,27 @@ class Packing:
         if not self._words:
             return
         grid = self._value.grid
-        codes = T.bind(packed(self._words, grid, storage_offset(grid)))
-        for writer, staircase in self.writers:
-            written = codes if staircase is None else T.bind(staircase.emit(codes))
-            _store(writer, written, self._places)
+        for writer, codes in self._codes(in_order(together(self._words, grid), grid)):
+            _store(writer, codes, self._places)
         self._words, self._places = [], []
+
+    def store_quads(self, evaluations: Sequence[Evaluation], places: Sequence[Place]) -> None:
+        """Four vectors at once, in quads: an equal share of the codes to each of the places."""
+        words = [T.bind(rounded(evaluation.unclipped(self._value))) for evaluation in evaluations]
+        lanes = BYTES // len(places)
+        for writer, codes in self._codes(together(words, self._value.grid)):
+            for number, place in enumerate(places):
+                part = list(range(number * lanes, (number + 1) * lanes))
+                vector = codes if len(places) == 1 else T.Shuffle([codes], part)
+                index = T.ramp(place.c, 1, lanes)
+                T.buffer_store(writer.arg, vector, [*writer.pixel(place), index])
+
+    def _codes(self, saturated: Any) -> Iterator[tuple[Writer, Any]]:
+        """What every writer stores, of codes that are within a byte."""
+        grid = self._value.grid
+        codes = T.bind(_within(saturated, grid, storage_offset(grid)))
+        for writer, staircase in self.writers:
+            yield writer, codes if staircase is None else T.bind(staircase.emit(codes))
 
 
 def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:
@@ -110,8 +126,9 @@ def rounded(value: Any) -> Any:
     )
 
 
-def packed(words: Sequence[Any], grid: Grid, offset: int) -> Any:
-    """Up to four int32 x 16 as uint8 x 64, in order: clipped to `grid`, less `offset`."""
+def together(words: Sequence[Any], grid: Grid) -> Any:
+    """Up to four int32 x 16 as bytes x 64, saturated: within every quarter of the register lie 4
+    codes of each word."""
     words = [*words, *[words[-1]] * (AT_ONCE - len(words))]
     halves = [
         T.call_llvm_pure_intrin("int16x32", "llvm.x86.avx512.packssdw.512", *words[i : i + 2])
@@ -119,10 +136,17 @@ def packed(words: Sequence[Any], grid: Grid, offset: int) -> Any:
     ]
     name = "packsswb" if grid.signed else "packuswb"
     codes = T.call_llvm_pure_intrin("int8x64", f"llvm.x86.avx512.{name}.512", *halves)
-    # Within every quarter of the register lie 4 codes of each word.
+    return T.reinterpret(_type(grid), codes)
+
+
+def in_order(codes: Any, grid: Grid) -> Any:
+    """All codes of a word next to each other."""
     order = [4 * part + word for word in range(AT_ONCE) for part in range(AT_ONCE)]
-    ordered = T.Shuffle([T.reinterpret("int32x16", codes)], order)
-    return _within(T.reinterpret("int8x64" if grid.signed else "uint8x64", ordered), grid, offset)
+    return T.reinterpret(_type(grid), T.Shuffle([T.reinterpret("int32x16", codes)], order))
+
+
+def _type(grid: Grid) -> str:
+    return f"int8x{BYTES}" if grid.signed else f"uint8x{BYTES}"
 
 
 def _within(codes: Any, grid: Grid, offset: int) -> Any:

@@ -22,6 +22,7 @@ from mpqdeploy.targets.kernels.epilogue.vectors import (
     spread,
     vector_type,
 )
+from mpqdeploy.targets.kernels.quads import Order
 from mpqdeploy.targets.layout import (
     CHANNEL_BLOCK,
     Layouts,
@@ -53,8 +54,12 @@ MAGIC_BITS = 21
 class Values:
     """The buffers and constants of a step's expressions, and their evaluation."""
 
-    def __init__(self, step: Step, tensors: Tensors, layouts: Layouts) -> None:
+    def __init__(
+        self, step: Step, tensors: Tensors, layouts: Layouts, order: Order | None = None
+    ) -> None:
+        """`order`: of the constants, by channel unless given."""
         self._step = step
+        self._order = order
         self._tensors = tensors
         self._channels = tensors[step.outputs[0].tensor].shape[3]
         self._sources: dict[str, int] = {}
@@ -88,7 +93,8 @@ class Values:
             return
         self._vectors[id(values)] = len(self._vectors)
         padding = -len(values) % CHANNEL_BLOCK
-        self._vector_values.append(np.pad(values.astype(np.float32), (0, padding)))
+        padded = np.pad(values.astype(np.float32), (0, padding))
+        self._vector_values.append(padded[self._order.positions] if self._order else padded)
 
     @property
     def reads(self) -> tuple[Buffer, ...]:
