@@ -23,13 +23,14 @@ class Outlet(Protocol):
     def together(self) -> AbstractContextManager[None]: ...
 
 
-def together(outlet: Outlet, pixels: int, vectors: int) -> Iterator[Any]:
+def together(outlet: Outlet, pixels: int, vectors: int, *, unrolled: bool = False) -> Iterator[Any]:
     """Every one of neighbouring pixels, of `vectors` vectors of channels each: in loops, in which
     as many are stored together as the outlet packs at once."""
     from tvm.script.ir_builder import tirx as T
 
+    loop = T.unroll if unrolled else T.serial
     for span in cut(pixels, lcm(vectors, outlet.at_once) // vectors):
-        with T.serial(0, span.count) as i, outlet.together():
+        with loop(0, span.count) as i, outlet.together():
             for pixel in range(span.step):
                 yield span.start + i * span.step + pixel
 
@@ -55,21 +56,24 @@ class Block:
 class Flush:
     """Hands the sums of a block to the epilogue, in a loop so that its code is emitted once.
 
-    `vectors`: of output channels, per pixel; `sums`: the buffer
-    `[slots, pixels * vectors, lanes]` where they rest."""
+    `vectors`: of output channels, per pixel; `sums`: the buffer `[slots, pixels * vectors, lanes]`
+    where they rest. `unrolled`: no loop, so that they stay in registers as far as these go."""
 
     vectors: int
     lanes: int
     sums: Any
     store: Store
     outlet: Outlet
+    unrolled: bool = False
 
     def emit(self, o: Any, block: Block, slot: Any) -> None:
         """The block's sums in `slot`, of output-channel tile `o`."""
         from tvm.script.ir_builder import tirx as T
 
-        with T.serial(0, block.rows) as i:
-            for column in together(self.outlet, block.columns, self.vectors):
+        loop = T.unroll if self.unrolled else T.serial
+        columns = (block.columns, self.vectors)
+        with loop(0, block.rows) as i:
+            for column in together(self.outlet, *columns, unrolled=self.unrolled):
                 self._pixel(o, block, slot, i, column)
 
     def _pixel(self, o: Any, block: Block, slot: Any, row: Any, column: Any) -> None:

@@ -34,6 +34,11 @@ class Tile:
         return self.rows * self.columns * self.vectors
 
 
+# A few steps of products cost no more than putting their sums down and picking them up: 0.92 to
+# 0.94 of the time with 16 and 24 input channels of a 1x1 kernel, nothing from 32 on [o].
+SHORT = 6
+
+
 class Inner(Protocol):
     """The arithmetic of a nest: what one group of input channels adds to the accumulators."""
 
@@ -125,8 +130,14 @@ class RegisterNest:
         self._sums = T.alloc_buffer((resting, tile.registers, lanes), "int32", scope="global")
         tiles = channel_vectors(self.geometry.out_channels, lanes) // tile.vectors
         over_tiles, over_rows = self._divided(share, tiles, outlet.unit)
+        steps = self.geometry.taps * self.inner.groups
         flush = Flush(
-            vectors=tile.vectors, lanes=lanes, sums=self._sums, store=store, outlet=outlet
+            vectors=tile.vectors,
+            lanes=lanes,
+            sums=self._sums,
+            store=store,
+            outlet=outlet,
+            unrolled=parts == 1 and steps <= SHORT,
         )
         with over_tiles.loop(tiles) as o:
             if parts == 1:

@@ -107,11 +107,13 @@ def _source(writer: Writer) -> tuple[Quant, Staircase | None]:
 
 
 def _store(writer: Writer, codes: Any, places: Sequence[Place]) -> None:
-    for first, count in _runs(places):
+    stored = stored_channels(writer.tensor.shape[3])
+    row = writer.row
+    for first, count in _runs(places, stored):
         lanes = list(range(first * LANES, (first + count) * LANES))
         part = codes if len(lanes) == BYTES else T.Shuffle([codes], lanes)
-        index = T.ramp(places[first].c, 1, len(lanes))
-        T.buffer_store(writer.arg, part, [*writer.pixel(places[first]), index])
+        n, y, x = writer.pixel(places[first])
+        T.buffer_store(row, part, [n, y, T.ramp(x * stored + places[first].c, 1, len(lanes))])
 
 
 def rounded(value: Any) -> Any:
@@ -164,7 +166,7 @@ def _within(codes: Any, grid: Grid, offset: int) -> Any:
     return codes - T.broadcast(T.uint8(offset % 256), BYTES) if offset else codes
 
 
-def _runs(places: Sequence[Place]) -> list[tuple[int, int]]:
+def _runs(places: Sequence[Place], stored: int) -> list[tuple[int, int]]:
     """First vector and number of vectors of what lies next to each other: 1, 2 or 4 vectors."""
     runs: list[tuple[int, int]] = []
     for number in range(len(places)):
@@ -172,17 +174,20 @@ def _runs(places: Sequence[Place]) -> list[tuple[int, int]]:
             first, count = runs[-1]
             # A store of two vectors begins at an even one, as the parts of a register do.
             whole = count == 1 and first % 2 == 0
-            if whole and _adjacent(places[first], places[number], 1):
+            if whole and _adjacent(places[first], places[number], 1, stored):
                 runs[-1] = (first, 2)
                 continue
         runs.append((number, 1))
-    if runs == [(0, 2), (2, 2)] and _adjacent(places[0], places[2], 2):
+    if runs == [(0, 2), (2, 2)] and _adjacent(places[0], places[2], 2, stored):
         return [(0, 4)]
     return runs
 
 
-def _adjacent(one: Place, other: Place, vectors: int) -> bool:
-    """Whether `other` lies `vectors` vectors behind `one`, in the same pixel."""
+def _adjacent(one: Place, other: Place, vectors: int, stored: int) -> bool:
+    """Whether `other` lies `vectors` vectors behind `one`: in the same pixel, or across pixels of
+    `stored` channels in a row."""
     equal = sym.Analyzer().can_prove_equal
-    pairs = ((one.n, other.n), (one.y, other.y), (one.x, other.x))
-    return all(equal(a, b) for a, b in pairs) and equal(one.c + vectors * LANES, other.c)
+    if not (equal(one.n, other.n) and equal(one.y, other.y)):
+        return False
+    behind = one.x * stored + one.c + vectors * LANES
+    return bool(equal(behind, other.x * stored + other.c))

@@ -52,6 +52,13 @@ class Writer:
         top, left, _, _ = self.buffer.layout.padding
         return [place.n, place.y + top, place.x + left]
 
+    @property
+    def row(self) -> Any:
+        """A bytes layout with the bytes of a row of pixels one after the other."""
+        batch, height, width, stored = self.arg.shape
+        shape = (batch, height, width * stored)
+        return T.decl_buffer(shape, "uint8", data=self.arg.data)
+
     def _store_bytes(self, stored: Any, place: Place) -> None:
         stored, lanes = self._present(stored, place)
         codes = T.cast(stored, f"uint8x{lanes}")
