@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.nest import Level, channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, code_bits, unpacked_at_once
 from mpqdeploy.targets.program import Grid
 
 GROUP = 4  # input channels that one step multiplies and adds
 MOST_GROUPS = 8  # groups of one step: what one vector and 1-bit weights need
+BURST = 16  # lines that may be prefetched at once: with more, what is needed now has to wait [o]
 
 Load = Callable[[int, int], Any]
 Read = Callable[[tuple[Any, Any, Any], Any], list[Any]]  # (n, row, column), group -> indices
@@ -145,14 +146,14 @@ class DotInner:
         # Channels past C are undefined; weights of 0 there drop them, but bipolar ones are never 0.
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
 
-    def ahead(self, block: Any, position: Any | None = None) -> None:
-        """Spreads the next part's weights over the blocks of this one, or over their steps."""
-        whole = self._weights.lines <= self._blocks
-        if whole and position is None:
-            self._weights.prefetch(block, self._blocks)
-        elif not whole and position is not None:
-            steps = self._geometry.taps * self.groups
-            self._weights.prefetch(block * steps + position, steps * self._blocks)
+    def ahead(self, level: Level, number: Any) -> None:
+        """Spreads the next part's weights over this one: over its blocks of pixels, if that makes
+        few lines each, else over the taps or the steps of every block."""
+        counts = {"block": self._blocks, "tap": self._blocks * self._geometry.taps}
+        counts["step"] = counts["tap"] * self.groups
+        few = [name for name in counts if self._weights.lines <= BURST * counts[name]]
+        if level == (few[0] if few else "step"):
+            self._weights.prefetch(number, counts[level])
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         for part, word in enumerate(activations):

@@ -10,8 +10,9 @@ weights then stay in the first-level cache while all blocks of pixels use them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
@@ -39,6 +40,9 @@ class Tile:
 SHORT = 6
 
 
+Level = Literal["block", "tap", "step"]
+
+
 class Inner(Protocol):
     """The arithmetic of a nest: what one group of input channels adds to the accumulators."""
 
@@ -57,9 +61,9 @@ class Inner(Protocol):
     def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
         """Activations of one group at (n, row, column) of the input buffer."""
 
-    def ahead(self, block: Any, position: Any | None = None) -> None:
-        """A chance to prefetch the next tile's weights: once per block of pixels, and then at every
-        position of it."""
+    def ahead(self, level: Level, number: Any) -> None:
+        """A chance to prefetch the next part's weights: before every block of pixels, before every
+        tap of it, and at every step, numbered through all blocks of the part."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         """acc + activations * weights; `position` counts a part's taps and groups, `vector` the
@@ -208,14 +212,13 @@ class RegisterNest:
         from tvm.script.ir_builder import tirx as T
 
         geometry, vectors, groups = self.geometry, self.tile.vectors, self.inner.groups
-        self.inner.ahead(block.number)
+        self.inner.ahead("block", block.number)
         with (
             T.serial(0, geometry.kernel[0]) as kh,
             T.serial(0, geometry.kernel[1]) as kw,
-            T.serial(0, groups) as g,
+            self._steps(block, kh * geometry.kernel[1] + kw) as g,
         ):
             position = (kh * geometry.kernel[1] + kw) * groups + g
-            self.inner.ahead(block.number, position)
             for pixel in range(block.pixels):
                 y, x = block.y + pixel // block.columns, block.x + pixel % block.columns
                 row = y * geometry.stride[0] + kh * geometry.dilation[0]
@@ -226,6 +229,17 @@ class RegisterNest:
                     acc = self._accs[pixel * vectors + vector]
                     total = self.inner.add(acc[self._index], activations, position, vector)
                     T.buffer_store(acc, total, [self._index])
+
+    @contextmanager
+    def _steps(self, block: Block, tap: Any) -> Iterator[Any]:
+        """The loop over a tap's groups, in the order of `Inner.ahead`."""
+        from tvm.script.ir_builder import tirx as T
+
+        taps, groups = self.geometry.taps, self.inner.groups
+        self.inner.ahead("tap", block.number * taps + tap)
+        with T.serial(0, groups) as g:
+            self.inner.ahead("step", (block.number * taps + tap) * groups + g)
+            yield g
 
     def _rest(self, block: Block, slot: Any) -> None:
         """Put the accumulators into a slot of scratch."""

@@ -182,20 +182,23 @@ class Weights:
         return sum(-(-array.shape[1] // LINE) for array in self.constants)
 
     def prefetch(self, part: Any, parts: int) -> None:
-        """Ask for a share of the tile after the current one: all of it over `parts` calls.
+        """Ask for a share of what lies behind the current tile, of its length: all of it over
+        `parts` calls.
 
-        A network's weights come from a shared cache or from memory, since the last call's have
-        been evicted; the processor's own prefetchers stop at every page of 4 KiB.
+        That is the next tile, or behind the last one what the chain's next kernel begins with: a
+        network's constants lie in the order of its steps (`passes/chain.py`). They come from a
+        shared cache or from memory, since the last call's have been evicted; the processor's own
+        prefetchers stop at every page of 4 KiB. Behind the last constant nothing is read: a
+        prefetch never faults.
         """
         from tvm.script.ir_builder import tirx as T
 
         read, second_level, data = 0, 2, 1
         for buffer, array in zip(self._fields, self.constants, strict=True):
-            tiles, length = array.shape
-            lines = -(-length // LINE)
-            for more in range(-(-lines // parts) if tiles > 1 else 0):
+            lines = -(-array.shape[1] // LINE)
+            for more in range(-(-lines // parts)):
                 line = T.min(T.floordiv(part * lines, parts) + more, lines - 1)
-                address = T.address_of(buffer[T.min(self._tile + 1, tiles - 1), line * LINE])
+                address = T.address_of(buffer[self._tile + 1, line * LINE])
                 call = T.call_llvm_intrin(
                     "void", "llvm.prefetch.p0", address, read, second_level, data
                 )

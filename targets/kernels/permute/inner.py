@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_nest import NIBBLES, plane_factors, weight_planes
-from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
+from mpqdeploy.targets.kernels.nest import Level, channel_vectors, divisors
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.permute.micro import (
     CHUNK,
@@ -169,7 +169,7 @@ class PermuteInner:
     def _tables_of(self, place: tuple[Any, Any, Any], chunk: Any) -> Callable[[Any], Any]:
         return lambda at: self._tables[(*place, chunk, at)]
 
-    def ahead(self, block: Any, position: Any | None = None) -> None:
+    def ahead(self, level: Level, number: Any) -> None:
         """Indices were restored a moment ago: they are in a cache."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:

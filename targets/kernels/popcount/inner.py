@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.nest import Level
 from mpqdeploy.targets.kernels.popcount.words import Terms
 from mpqdeploy.targets.layout import WORD
 
@@ -41,7 +42,7 @@ class PopcountInner:
     def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
         return [self._source[(*place, k, group)] for k in range(len(self._terms.factors))]
 
-    def ahead(self, block: Any, position: Any | None = None) -> None:
+    def ahead(self, level: Level, number: Any) -> None:
         """Bit planes of weights are few, and read in order."""
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
