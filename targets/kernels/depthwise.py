@@ -80,6 +80,7 @@ class Depthwise:
                 source=arg,
                 start=start_arg,
                 micro=micro,
+                weights=weights,
                 lanes=lanes,
                 order=order,
             )

@@ -10,10 +10,14 @@ import numpy as np
 
 from mpqdeploy.targets.kernels.convolution import Geometry
 from mpqdeploy.targets.kernels.depthwise_micro import Micro
+from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.quads import CHANNELS, Order, interleaved
 from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.layout import Layout, stored_channels
+
+AHEAD = 640  # lines: this layer's other constants, and a tile of the next one's weights [o]
+MOST_AT_ONCE = 8
 
 Words = Callable[[int, int], Sequence[Any]]
 """The vectors of words of a group of kernel rows, so many columns right of a tile's first input."""
@@ -42,6 +46,7 @@ class Nest:
     source: Any
     start: Any
     micro: Micro
+    weights: Weights
     lanes: int
     order: Order | None
 
@@ -54,9 +59,11 @@ class Nest:
         with T.serial(0, batch) as n:
             if order.whole == stored:  # what a chunk needs stays in the first-level cache
                 with T.serial(0, chunks) as chunk, share.loop(height) as y:
+                    self._ahead(chunk * height + y, chunks * height)
                     self._chunks(epilogue, n, y, chunk, columns)
                 return
             with share.loop(height) as y:  # the parts of a row share cache lines
+                self._ahead(y, height)
                 if chunks:
                     with T.serial(0, chunks) as chunk:
                         self._chunks(epilogue, n, y, chunk, columns)
@@ -66,6 +73,10 @@ class Nest:
                 with T.serial(0, (stored - done) // self.lanes) as block:
                     for tile in self._tiles(n, y, columns):
                         self._vector(epilogue, tile, done + block * self.lanes)
+
+    def _ahead(self, part: Any, parts: int) -> None:
+        """Spreads what the next kernel needs first over the rows of this one."""
+        self.weights.prefetch(part, parts, lines=min(AHEAD, MOST_AT_ONCE * parts))
 
     def _tiles(self, n: Any, y: Any, columns: int) -> Iterator[Tile]:
         """All tiles of a row, each kind with the loop over it open around what is emitted."""

@@ -181,9 +181,9 @@ class Weights:
         """Cache lines that a packed tile fills."""
         return sum(-(-array.shape[1] // LINE) for array in self.constants)
 
-    def prefetch(self, part: Any, parts: int) -> None:
-        """Ask for a share of what lies behind the current tile, of its length: all of it over
-        `parts` calls.
+    def prefetch(self, part: Any, parts: int, *, lines: int | None = None) -> None:
+        """Ask for a share of what lies behind the current tile, of its length unless `lines` are
+        given: all of it over `parts` calls.
 
         That is the next tile, or behind the last one what the chain's next kernel begins with: a
         network's constants lie in the order of its steps (`passes/chain.py`). They come from a
@@ -195,9 +195,9 @@ class Weights:
 
         read, second_level, data = 0, 2, 1
         for buffer, array in zip(self._fields, self.constants, strict=True):
-            lines = -(-array.shape[1] // LINE)
-            for more in range(-(-lines // parts)):
-                line = T.min(T.floordiv(part * lines, parts) + more, lines - 1)
+            count = lines or -(-array.shape[1] // LINE)
+            for more in range(-(-count // parts)):
+                line = T.min(T.floordiv(part * count, parts) + more, count - 1)
                 address = T.address_of(buffer[self._tile + 1, line * LINE])
                 call = T.call_llvm_intrin(
                     "void", "llvm.prefetch.p0", address, read, second_level, data
