@@ -46,6 +46,6 @@ AIMS = (
     *_aims("resnet18", Measure.TUNE, w8a8=180, w1a1=180),
     *_aims("resnet20", Measure.PEER, w8a8=1.5, w2a2=1.8, w2a4=1.8, w1a1=2.5),
     *_aims("mobilenetv2", Measure.PEER, w8a8=1.2),
-    *_aims("mobilenetv2", Measure.OWN, w4a4=1.0),
-    *_aims("mobilenetv2", Measure.BYTES, w4a4=0.5),
+    *_aims("mobilenetv2", Measure.OWN, w4a4=1.0, w1a2=1.0, w1a1=1.0),
+    *_aims("mobilenetv2", Measure.BYTES, w4a4=0.5, w1a2=0.5, w1a1=0.5),
 )

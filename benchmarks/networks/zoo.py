@@ -68,7 +68,13 @@ NETWORKS: Mapping[str, Network] = {
     for network in (
         Network(name="resnet18", classes=1000, size=224, policies=_INTERIOR),
         Network(name="resnet20", classes=10, size=32, policies=_INTERIOR),
-        Network(name="mobilenetv2", classes=1000, size=224, policies=(WIDE, "4/4"), pointwise=True),
+        Network(
+            name="mobilenetv2",
+            classes=1000,
+            size=224,
+            policies=(WIDE, "4/4", "1/2", "1/1"),
+            pointwise=True,
+        ),
     )
 }
 

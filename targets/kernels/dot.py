@@ -44,8 +44,9 @@ from mpqdeploy.targets.kernels.nest import (
     divisors,
     tiles_for,
 )
-from mpqdeploy.targets.kernels.packing import Weights, lifted
+from mpqdeploy.targets.kernels.packing import Weights, code_bits, lifted
 from mpqdeploy.targets.kernels.shares import sharing
+from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
@@ -85,10 +86,12 @@ class DotKernel:
             ways = (0,) if groups is None or not liftable else (0, 1)
             if blocks(geometry, tile) <= FEW_BLOCKS:
                 ways = ways[::-1]
+            whole = [{**sizes, "unpack": way, "parts": 1} for way in ways]
             parts = parts_for(geometry, tile, isa.lanes)
-            if parts > 1:
-                found.append({**sizes, "unpack": 0, "parts": parts})
-            found += [{**sizes, "unpack": way, "parts": 1} for way in ways]
+            split = [{**sizes, "unpack": 0, "parts": parts}] if parts > 1 else []
+            # Restored weights are written and read again: that pays where a cache is near. Those
+            # that are read as they are arrive in time [o].
+            found += split + whole if code_bits(conv.weight_grid) < STORED_BITS else whole + split
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:

@@ -158,6 +158,12 @@ def test_parts_fit_the_first_level_cache_and_are_no_more_than_needed() -> None:
         assert max(way["parts"] for way in found) == parts, (side, channels)
 
 
+@pytest.mark.parametrize(("weights", "first"), [("s8", 1), ("s4", 8), ("b", 8)])
+def test_parts_come_first_where_weights_are_restored(weights: str, first: int) -> None:
+    case = convolution(image=(1, 7, 7, 512), out=64, weights=weights)
+    assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["parts"] == first
+
+
 @each_level
 @pytest.mark.parametrize("weights", ["s8", "s4", "n2", "b"])
 @pytest.mark.parametrize(
