@@ -60,13 +60,15 @@ class Nest:
             if order.whole == stored:  # what a chunk needs stays in the first-level cache
                 with T.serial(0, chunks) as chunk, share.loop(height) as y:
                     self._ahead(chunk * height + y, chunks * height)
-                    self._chunks(epilogue, n, y, chunk, columns)
+                    for tile in self._tiles(n, y, columns):
+                        self._chunk(epilogue, tile, chunk * CHANNELS)
                 return
             with share.loop(height) as y:  # the parts of a row share cache lines
                 self._ahead(y, height)
                 if chunks:
                     with T.serial(0, chunks) as chunk:
-                        self._chunks(epilogue, n, y, chunk, columns)
+                        for tile in self._tiles(n, y, columns):
+                            self._chunk(epilogue, tile, chunk * CHANNELS)
                 if order.paired:
                     for tile in self._tiles(n, y, columns):
                         self._pair(epilogue, tile, order)
@@ -99,18 +101,14 @@ class Nest:
             for column, (acc,) in enumerate(sums):
                 epilogue.store(acc, tile.n, tile.y, tile.x + column, channel)
 
-    def _chunks(self, epilogue: Any, n: Any, y: Any, chunk: Any, columns: int) -> None:
-        """64 channels of one pixel of a row after the other."""
-        channel = chunk * CHANNELS
-        for tile in self._tiles(n, y, columns):
-
-            def load(row: int, column: int, tile: Tile = tile) -> Any:
-                return self._load(tile, channel, row, column, CHANNELS)
-
-            words = self._words(load, interleaved)
-            for column in range(tile.pixels):
-                sums = self._sums(words, column, channel)
-                epilogue.store_quads(sums, channel, n, y, [tile.x + column], channel)
+    def _chunk(self, epilogue: Any, tile: Tile, channel: Any) -> None:
+        """64 channels of one pixel after the other."""
+        words = self._words(
+            lambda row, column: self._load(tile, channel, row, column, CHANNELS), interleaved
+        )
+        for column in range(tile.pixels):
+            sums = self._sums(words, column, channel)
+            epilogue.store_quads(sums, channel, tile.n, tile.y, [tile.x + column], channel)
 
     def _pair(self, epilogue: Any, tile: Tile, order: Order) -> None:
         """32 channels of two pixels, which lie half a tile apart: so they share no words."""

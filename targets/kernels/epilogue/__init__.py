@@ -168,7 +168,8 @@ class Epilogue:
     ) -> None:
         """Writes 64 codes, in quads (`kernels/quads.py`): the 64 channels from c0 of pixel (n, y)
         in one column, or the 32 from c0 in two. `position`: of their constants in the order."""
-        places = [Place(n=n, y=y, x=x, c=c0, lanes=self.lanes) for x in columns]
+        each = range(0, len(accs) // len(columns) * self.lanes, self.lanes)
+        places = [Place(n=n, y=y, x=x, c=c0 + c, lanes=self.lanes) for x in columns for c in each]
         evaluations = []
         for number, acc in enumerate(accs):
             at = replace(places[0], c=position + number * self.lanes)

@@ -7,7 +7,7 @@ any other; a vector on its own takes two instructions to be clipped, and two to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tvm import sym
@@ -62,27 +62,21 @@ class Packing:
         if not self._words:
             return
         grid = self._value.grid
-        for writer, codes in self._codes(in_order(together(self._words, grid), grid)):
-            _store(writer, codes, self._places)
+        self._store(in_order(together(self._words, grid), grid), self._places)
         self._words, self._places = [], []
 
     def store_quads(self, evaluations: Sequence[Evaluation], places: Sequence[Place]) -> None:
-        """Four vectors at once, in quads: an equal share of the codes to each of the places."""
+        """Four vectors at once, in quads: packed, they are 16 codes for each of the places."""
         words = [T.bind(rounded(evaluation.unclipped(self._value))) for evaluation in evaluations]
-        lanes = BYTES // len(places)
-        for writer, codes in self._codes(together(words, self._value.grid)):
-            for number, place in enumerate(places):
-                part = list(range(number * lanes, (number + 1) * lanes))
-                vector = codes if len(places) == 1 else T.Shuffle([codes], part)
-                index = T.ramp(place.c, 1, lanes)
-                T.buffer_store(writer.arg, vector, [*writer.pixel(place), index])
+        self._store(together(words, self._value.grid), places)
 
-    def _codes(self, saturated: Any) -> Iterator[tuple[Writer, Any]]:
-        """What every writer stores, of codes that are within a byte."""
+    def _store(self, saturated: Any, places: Sequence[Place]) -> None:
+        """To every writer, of codes that are within a byte and in order."""
         grid = self._value.grid
         codes = T.bind(_within(saturated, grid, storage_offset(grid)))
         for writer, staircase in self.writers:
-            yield writer, codes if staircase is None else T.bind(staircase.emit(codes))
+            written = codes if staircase is None else T.bind(staircase.emit(codes))
+            _store(writer, written, places)
 
 
 def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:

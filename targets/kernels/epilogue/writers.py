@@ -54,8 +54,8 @@ class Writer:
 
     @property
     def row(self) -> Any:
-        """A bytes layout with the bytes of a row of pixels one after the other."""
-        batch, height, width, stored = self.arg.shape
+        """A bytes or tight layout, with the bytes of a row of pixels one after the other."""
+        batch, height, width, stored = (int(extent) for extent in self.arg.shape)
         shape = (batch, height, width * stored)
         return T.decl_buffer(shape, "uint8", data=self.arg.data)
 
