@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from mpqdeploy.core import Geometry, Precision
 from mpqdeploy.export.manifest import Requirements
-from mpqdeploy.targets.candidates import best
+from mpqdeploy.targets.candidates import ranking
 from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
 from mpqdeploy.targets.kernels.base import Schedule
 from mpqdeploy.targets.passes.select import Measured
@@ -38,10 +39,10 @@ def versions() -> dict[str, str]:
 
 
 def measurements(target: Target, store: RecordStore) -> Measured:
-    """Looks up the fastest kernel of a layer among this machine's records."""
+    """Looks up the kernels of a layer among this machine's records, the fastest first."""
     machine = short_hash(host_fingerprint())
 
-    def lookup(geometry: Geometry, precision: Precision) -> tuple[str, Schedule] | None:
-        return best(store, geometry, precision, target, machine=machine)
+    def lookup(geometry: Geometry, precision: Precision) -> Sequence[tuple[str, Schedule]]:
+        return ranking(store, geometry, precision, target, machine=machine)
 
     return lookup

@@ -37,14 +37,20 @@ class Layer:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of it is left to be timed."""
-        return all(choice.digest in self.entries for choice in self.contenders)
+        """Whether nothing of it is left to be timed, and something won."""
+        entries = [self.entries.get(choice.digest) for choice in self.contenders]
+        return None not in entries and not all(entry and entry.pruned for entry in entries)
 
     @property
     def contenders(self) -> tuple[Candidate, ...]:
-        """What may be the fastest: nothing that was pruned, nor of a kernel whose default was."""
+        """What may be the fastest: nothing that was pruned, nor of a kernel whose default was.
+
+        All, where whatever they were pruned for is no candidate any more.
+        """
         stored = [choice for choice in self.choices if choice.digest in self.entries]
         pruned = [choice for choice in stored if self.entries[choice.digest].pruned]
+        if len(pruned) == len(self.choices):
+            return self.choices
         dropped = {choice.kernel.name for choice in pruned if choice.default}
         return tuple(c for c in self.choices if c not in pruned and c.kernel.name not in dropped)
 
@@ -112,7 +118,7 @@ def fastest(choices: Iterable[Candidate], entries: Mapping[str, Entry]) -> Candi
     return next((c for c, median in medians.items() if median <= TIE * least), None)
 
 
-def best(
+def ranking(
     store: RecordStore,
     geometry: Geometry,
     precision: Precision,
@@ -120,15 +126,19 @@ def best(
     *,
     machine: str | None = None,
     kernels: Sequence[Kernel] | None = None,
-) -> tuple[str, Schedule] | None:
-    """Name and schedule of the fastest measured kernel; None where the layer was never profiled.
+) -> tuple[tuple[str, Schedule], ...]:
+    """Names and schedules of the measured kernels, the fastest first; none where the layer was
+    never profiled. A step of a network may not offer all that its layer was timed with.
 
     Only registered kernels in their present version count. `machine` is this one unless given.
     """
     machine = machine or short_hash(host_fingerprint())
     choices = candidates(geometry, precision, target, machine, kernels)
-    winner = fastest(choices, store.entries(target.key, machine))
-    return (winner.kernel.name, winner.schedule) if winner else None
+    entries = store.entries(target.key, machine)
+    ranked: list[Candidate] = []
+    while winner := fastest((choice for choice in choices if choice not in ranked), entries):
+        ranked.append(winner)
+    return tuple((winner.kernel.name, winner.schedule) for winner in ranked)
 
 
 def kernels_for(target: Target) -> Sequence[Kernel]:

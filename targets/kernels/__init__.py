@@ -19,9 +19,11 @@ from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.permute import PERMUTE
 from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
+from mpqdeploy.targets.kernels.sliced import BIT_SLICED
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
 
 KERNELS: tuple[Kernel, ...] = (
+    BIT_SLICED,
     CARRY_SAVE,
     *WINOGRAD_KERNELS,
     *DOT_KERNELS,

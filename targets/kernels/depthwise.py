@@ -31,7 +31,7 @@ class Depthwise:
     """rows > blocks of channels > column tiles: a row's blocks share cache lines."""
 
     name = "depthwise"
-    version = 3
+    version = 4
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         conv = operand_of(step, tensors)

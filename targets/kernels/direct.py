@@ -38,7 +38,7 @@ class Direct:
     """Groups, dilation, any stride and padding; one column of the tile is one accumulator."""
 
     name = "direct"
-    version = 1
+    version = 2
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         return bytes_operand(step, tensors) is not None

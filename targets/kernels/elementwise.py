@@ -17,7 +17,7 @@ class Elementwise:
     """Vectors over channels; over the pixels of a row for images of up to 4 channels."""
 
     name = "elementwise"
-    version = 1
+    version = 2
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         return step.anchor is None and storable(step, tensors)

@@ -35,7 +35,7 @@ class LookupKernel:
     """AVX-512 and AVX2: a byte shuffle looks up 16 output channels of 4 or 2 pixels."""
 
     name = "lookup"
-    version = 4
+    version = 5
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = dense_operand(step, tensors)

@@ -24,7 +24,7 @@ class Pooling:
     """Any window, stride and padding; vectors over channels."""
 
     name = "pool"
-    version = 3
+    version = 4
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         if not isinstance(step.anchor, Pool):

@@ -11,8 +11,8 @@ from mpqdeploy.targets.kernels.base import Kernel, Schedule
 from mpqdeploy.targets.kernels.shares import shared_schedules
 from mpqdeploy.targets.program import Conv, Program, Step
 
-# The fastest measured (kernel name, schedule) of a layer, or None where nothing was measured.
-Measured = Callable[[Geometry, Precision], tuple[str, Schedule] | None]
+# What was measured of a layer, (kernel name, schedule), the fastest first.
+Measured = Callable[[Geometry, Precision], Sequence[tuple[str, Schedule]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ def select(
 ) -> Mapping[str, Choice]:
     """Choose for every step, by name.
 
-    A measurement decides where there is one; else the first kernel in `kernels` that matches, with
-    its default schedule. Raises `ModelError` for a step that no kernel computes.
+    The fastest that was measured and that the step offers; else the first kernel in `kernels` that
+    matches, with its default schedule. Raises `ModelError` for a step that no kernel computes.
     """
     return {
         step.name: _choose(program, step, isa, kernels, measured, threads) for step in program.steps
@@ -57,16 +57,15 @@ def _choose(
             hint="Compile for another target, or change this layer's precision.",
         )
     layer = layer_of(program, step)
-    record = measured(*layer) if measured and layer else None
+    ranked = measured(*layer) if measured and layer else ()
     offered = {
         kernel.name: shared_schedules(kernel, step, program.tensors, isa, threads)
         for kernel in matching
     }
-    if record:
-        name, schedule = record
-        for kernel in matching:
-            if kernel.name == name and schedule in offered[name]:
-                return Choice(kernel=kernel, schedule=schedule, measured=True)
+    by_name = {kernel.name: kernel for kernel in matching}
+    for name, schedule in ranked:
+        if name in by_name and schedule in offered[name]:
+            return Choice(kernel=by_name[name], schedule=schedule, measured=True)
     default = matching[0]
     return Choice(kernel=default, schedule=offered[default.name][0], measured=False)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from mpqdeploy.core import Geometry, Precision, Protocol, Site, TargetError
 from mpqdeploy.targets import trial
-from mpqdeploy.targets.candidates import best, candidates
+from mpqdeploy.targets.candidates import TIE, candidates, ranking
 from mpqdeploy.targets.devices.local import LocalDevice
 from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
 from mpqdeploy.targets.profile import profile
@@ -55,7 +56,7 @@ def test_the_table_holds_the_fastest_candidate_of_every_site(store: RecordStore)
     for site, precision in (("first", WIDE), ("a", WIDE), ("b", NARROW)):
         geometry = next(s.geometry for s in SITES if s.name == site)
         choices = candidates(geometry, precision, HOST, MACHINE, (slow, fast))
-        winner = best(store, geometry, precision, HOST, kernels=(slow, fast))
+        winner = ranking(store, geometry, precision, HOST, kernels=(slow, fast))[0]
         assert winner == ("fast", {"work": 10})
         record = store.get(choices[-1].key)
         assert record is not None
@@ -100,7 +101,7 @@ def test_a_default_is_not_pruned_for_what_the_clock_did_before(store: RecordStor
     profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,), device=_Slowed(HOST))
     entries = store.entries(HOST.key, MACHINE).values()
     assert [entry.pruned for entry in entries] == [False, False]
-    assert best(store, OTHER, WIDE, HOST, kernels=(kernel,)) == ("copy", {"work": 10})
+    assert ranking(store, OTHER, WIDE, HOST, kernels=(kernel,))[0] == ("copy", {"work": 10})
 
 
 def test_a_hopeless_kernel_is_tried_with_its_default_schedule_alone(store: RecordStore) -> None:
@@ -109,7 +110,7 @@ def test_a_hopeless_kernel_is_tried_with_its_default_schedule_alone(store: Recor
         profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(good, bad))
         assert good.emitted == [10, 20]
         assert bad.emitted == [20_000]
-    assert best(store, OTHER, WIDE, HOST, kernels=(good, bad)) == ("good", {"work": 10})
+    assert ranking(store, OTHER, WIDE, HOST, kernels=(good, bad))[0] == ("good", {"work": 10})
 
 
 def test_a_second_profile_compiles_nothing_and_gives_the_same_table(store: RecordStore) -> None:
@@ -172,10 +173,10 @@ def test_what_is_compared_was_timed_together(
 def test_a_changed_kernel_is_measured_again(store: RecordStore) -> None:
     for version in (1, 2):
         kernel = CopyKernel("copy", [10], version=version)
-        assert best(store, OTHER, WIDE, HOST, kernels=(kernel,)) is None
+        assert ranking(store, OTHER, WIDE, HOST, kernels=(kernel,)) == ()
         profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,))
         assert kernel.emitted == [10]
-        assert best(store, OTHER, WIDE, HOST, kernels=(kernel,)) == ("copy", {"work": 10})
+        assert ranking(store, OTHER, WIDE, HOST, kernels=(kernel,))[0] == ("copy", {"work": 10})
 
 
 def test_a_site_without_a_kernel_is_named_before_anything_is_compiled(store: RecordStore) -> None:
@@ -200,9 +201,18 @@ def test_registered_kernels_are_compiled_and_timed(store: RecordStore) -> None:
     precision = Precision.parse("1/2")
     table = profile(SITES[1:2], (precision,), HOST, store, protocol=FAST)
     choices = candidates(SMALL, precision, HOST, MACHINE)
-    winner = best(store, SMALL, precision, HOST)
-    assert winner is not None
-    assert winner[0] in {kernel.name for kernel in KERNELS}
+    ranked = ranking(store, SMALL, precision, HOST)
+    assert {name for name, _ in ranked} <= {kernel.name for kernel in KERNELS}
+    medians = [
+        next(
+            store.entries(HOST.key, MACHINE)[choice.digest].median_us
+            for choice in choices
+            if (choice.kernel.name, choice.schedule) == each
+        )
+        for each in ranked
+    ]
+    assert len(medians) > 1
+    assert all(after >= before / TIE for before, after in pairwise(medians))
     timed = {entry.kernel for entry in store.entries(HOST.key, MACHINE).values()}
     assert timed == {choice.kernel.name for choice in choices}
     assert table.cost("a", precision) > 0

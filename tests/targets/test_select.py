@@ -17,7 +17,7 @@ from tests.targets.fakes import CopyKernel
 FIRST = CopyKernel("first", [1, 2])
 SECOND = CopyKernel("second", [7])
 
-Record = tuple[str, Schedule] | None
+Records = list[tuple[str, Schedule]]
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,15 @@ def convolutions() -> Program:
     return Program(inputs=whole.inputs, outputs=whole.outputs, tensors=whole.tensors, steps=steps)
 
 
-def always(record: Record) -> Callable[[Geometry, Precision], Record]:
-    return lambda geometry, precision: record
+def always(*records: tuple[str, Schedule]) -> Callable[[Geometry, Precision], Records]:
+    return lambda geometry, precision: list(records)
 
 
 def test_without_a_measurement_the_first_that_matches_with_its_default(
     convolutions: Program,
 ) -> None:
     wide = CopyKernel("wide", [3], bits=8)  # matches nothing here: the weights have 4 bits
-    for measured in (None, always(None)):
+    for measured in (None, always()):
         for choice in select(convolutions, Isa.PORTABLE, [wide, FIRST, SECOND], measured).values():
             assert (choice.kernel.name, choice.schedule) == ("first", {"work": 1})
             assert not choice.measured
@@ -48,6 +48,13 @@ def test_a_measurement_decides(convolutions: Program, record: tuple[str, Schedul
     assert set(choices) == {step.name for step in convolutions.steps}
     for choice in choices.values():
         assert (choice.kernel.name, choice.schedule) == record
+        assert choice.measured
+
+
+def test_the_fastest_that_a_step_offers(convolutions: Program) -> None:
+    records = always(("gone", {"work": 1}), ("first", {"work": 99}), ("first", {"work": 2}))
+    for choice in select(convolutions, Isa.PORTABLE, [SECOND, FIRST], records).values():
+        assert (choice.kernel.name, choice.schedule) == ("first", {"work": 2})
         assert choice.measured
 
 
@@ -66,9 +73,9 @@ def test_a_measurement_of_what_is_no_longer_there_does_not_count(
 def test_each_layer_is_looked_up_by_its_geometry_and_precision(convolutions: Program) -> None:
     asked: list[tuple[Geometry, Precision]] = []
 
-    def measured(geometry: Geometry, precision: Precision) -> Record:
+    def measured(geometry: Geometry, precision: Precision) -> Records:
         asked.append((geometry, precision))
-        return ("second", {"work": 7}) if geometry.in_channels == 3 else None
+        return [("second", {"work": 7})] if geometry.in_channels == 3 else []
 
     choices = select(convolutions, Isa.PORTABLE, [FIRST, SECOND], measured)
     assert [choice.kernel.name for choice in choices.values()] == ["second", "first"]

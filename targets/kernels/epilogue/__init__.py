@@ -139,6 +139,11 @@ class Epilogue:
         self._packings = packings(packed)
         self._alone = [writer for writer in self._writers if writer not in packed]
 
+    @property
+    def writers(self) -> tuple[Writer, ...]:
+        """In the order of `writes`, for a kernel that writes codes itself; once declared."""
+        return tuple(self._writers)
+
     def store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
         """Writes channels c0 .. c0+lanes-1 of output pixel (n, y, x) to every layout.
 

@@ -14,6 +14,7 @@ from tvm import sym
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.epilogue.bits import reaches, store_bits
 from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES, Staircase, beneath, leads
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
@@ -23,16 +24,19 @@ from mpqdeploy.targets.program import Expr, Grid, Quant, Tensor
 
 LANES = 16
 AT_ONCE = BYTES // LANES
+Follows = Staircase | int | None
 NEAREST = 4  # cvtps2dq's operand for the current rounding mode, which is to nearest even
 
 
 def packs(value: Expr, tensor: Tensor, layout: Layout, isa: Isa, lanes: int) -> bool:
-    """Whether `value` can be packed into this layout: rounded to nearest, into bytes."""
+    """Whether `value` can be packed into this layout: rounded to nearest, into bytes or bits."""
     if isa is not Isa.VNNI or lanes != LANES or stored_channels(tensor.shape[3]) < LANES:
         return False
-    if layout.kind != "bytes" or not isinstance(value, Quant):
+    if not isinstance(value, Quant) or value.grid != tensor.grid:
         return False
-    return _packable(value) and value.grid == tensor.grid
+    if layout.kind == "bits":  # those past the last channel are 0, which packing does not see to
+        return tensor.shape[3] % LANES == 0 and _packable(_source(value, layout)[0])
+    return layout.kind == "bytes" and _packable(value)
 
 
 def _packable(value: Quant) -> bool:
@@ -43,11 +47,12 @@ def _packable(value: Quant) -> bool:
 class Packing:
     """Collects vectors of `value` and stores them four at a time; `flush` stores the rest.
 
-    `writers`: who writes these codes, or others that follow from them by a staircase.
+    `writers`: who writes these codes, or others that follow from them by a staircase, or a bit that
+    says whether they reach a threshold.
     """
 
     def __init__(self, value: Quant) -> None:
-        self.writers: list[tuple[Writer, Staircase | None]] = []
+        self.writers: list[tuple[Writer, Follows]] = []
         self._value = value
         self._words: list[Any] = []
         self._places: list[Place] = []
@@ -74,30 +79,35 @@ class Packing:
         """To every writer, of codes that are within a byte and in order."""
         grid = self._value.grid
         codes = T.bind(_within(saturated, grid, storage_offset(grid)))
-        for writer, staircase in self.writers:
-            written = codes if staircase is None else T.bind(staircase.emit(codes))
-            _store(writer, written, places)
+        for writer, how in self.writers:
+            written = T.bind(how.emit(codes)) if isinstance(how, Staircase) else codes
+            if writer.buffer.layout.kind == "bits":
+                store_bits(writer, written, how if isinstance(how, int) else None, places)
+            else:
+                _store(writer, written, places)
 
 
 def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:
     """Packings that together serve all of these writers."""
     found: dict[Quant, Packing] = {}
     for writer in writers:
-        value, staircase = _source(writer)
-        found.setdefault(value, Packing(value)).writers.append((writer, staircase))
+        if not isinstance(writer.value, Quant):
+            raise ValueError("only codes can be packed")
+        value, how = _source(writer.value, writer.buffer.layout)
+        found.setdefault(value, Packing(value)).writers.append((writer, how))
     return tuple(found.values())
 
 
-def _source(writer: Writer) -> tuple[Quant, Staircase | None]:
-    """The codes that are packed for a writer, and the staircase from them to its own."""
-    if not isinstance(writer.value, Quant):
-        raise ValueError("only codes can be packed")
-    first = beneath(writer.value)
+def _source(value: Quant, layout: Layout) -> tuple[Quant, Follows]:
+    """The codes that are packed for these in this layout, and how these follow."""
+    first = beneath(value)
     if first is not None and _packable(first):
-        staircase = leads(first, writer.value)
-        if staircase is not None:
-            return first, staircase
-    return writer.value, None
+        how: Follows = reaches(first, value) if layout.kind == "bits" else None
+        if how is None:
+            how = leads(first, value)
+        if how is not None:
+            return first, how
+    return value, None
 
 
 def _store(writer: Writer, codes: Any, places: Sequence[Place]) -> None:

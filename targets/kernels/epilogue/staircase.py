@@ -86,7 +86,7 @@ def leads(first: Quant, second: Quant) -> Staircase | None:
     if second.rounding != "ROUND" or second.grid.bipolar:
         return None
     codes = np.arange(first.grid.low, first.grid.high + 1)
-    by_channel = _of_codes(second.x, first, codes)
+    by_channel = of_codes(second.x, first, codes)
     before = by_channel[:, 0]
     if (by_channel != before[:, None]).any():
         return None
@@ -135,7 +135,7 @@ def _with_factor(
     return found if (found(stored) == wanted).all() else None
 
 
-def _of_codes(expr: Expr, leaf: Quant, codes: NDArray[np.int64]) -> Floats:
+def of_codes(expr: Expr, leaf: Quant, codes: NDArray[np.int64]) -> Floats:
     """`expr` for every code of `leaf` and every channel that its constants tell apart."""
     column = codes.astype(np.float32).reshape(-1, 1)
     return evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})

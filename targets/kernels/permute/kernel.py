@@ -35,7 +35,7 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 class PermuteKernel:
     """A lookup takes 256 one-bit products and an addition 1024: two instructions and a load."""
 
-    version = 3
+    version = 4
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro

@@ -89,6 +89,12 @@ class PlainAdder:
         self._registers.release(first)
         return total, carry
 
+    def majority(self, a: Any, b: Any, c: Any) -> Any:
+        """Of three expressions, an expression."""
+        from tvm.script.ir_builder import tirx as T
+
+        return T.bitwise_or(T.bitwise_and(a, b), T.bitwise_and(c, T.bitwise_or(a, b)))
+
     def count(self, digits: Mapping[int, Any]) -> Any:
         """Sum of 2^level * set bits, per lane, as int32."""
         from tvm.script.ir_builder import tirx as T
@@ -104,19 +110,21 @@ class TernaryAdder(PlainAdder):
     """AVX-512: vpternlogd computes any function of three bits, given as its truth table."""
 
     _SUM, _MAJORITY = 0x96, 0xE8
-    _CARRY_OF_PAIR = 0xD4  # of (c, x_0, sum): sum != c ? c : x_0
+    # Of (c, x, sum), where sum = a ^ c ^ x or, in a pair, x is x_0: sum != c ? c : x. From the sum
+    # rather than from a, so that a's register can take it: no copy.
+    _CARRY_OF_SUM = 0xD4
 
     def full(self, a: Any, b: Any, c: Any) -> tuple[Any, Any]:
         read = self._registers.read
         total = self._logic(read(a), read(b), read(c), self._SUM)
-        carry = self._logic(read(a), read(b), read(c), self._MAJORITY)
+        carry = self._logic(read(b), read(c), read(total), self._CARRY_OF_SUM)
         self._registers.release(a, b, c)
         return total, carry
 
     def pair(self, c: Any, first: Any, both: tuple[Any, Any]) -> tuple[Any, Any]:
         read = self._registers.read
         total = self._logic(read(c), *both, self._SUM)
-        carry = self._logic(read(c), read(first), read(total), self._CARRY_OF_PAIR)
+        carry = self._logic(read(c), read(first), read(total), self._CARRY_OF_SUM)
         self._registers.release(c, first)
         return total, carry
 
@@ -132,12 +140,18 @@ class TernaryAdder(PlainAdder):
                 total = vpdpbusd(total, worth, counts)
         return total
 
+    def majority(self, a: Any, b: Any, c: Any) -> Any:
+        return self._ternary(a, b, c, self._MAJORITY)
+
     def _logic(self, a: Any, b: Any, c: Any, table: int) -> Any:
+        return self._registers.hold(self._ternary(a, b, c, table))
+
+    def _ternary(self, a: Any, b: Any, c: Any, table: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        name = "llvm.x86.avx512.pternlog.d.512"
-        found = T.call_llvm_pure_intrin("uint32x16", name, a, b, c, T.uint32(table))
-        return self._registers.hold(found)
+        name = f"llvm.x86.avx512.pternlog.d.{32 * self._lanes}"
+        kind = f"uint32x{self._lanes}"
+        return T.call_llvm_pure_intrin(kind, name, a, b, c, T.uint32(table))
 
 
 def adder_for(isa: Isa, registers: Registers) -> PlainAdder:

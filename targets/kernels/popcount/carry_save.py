@@ -30,7 +30,7 @@ class CarrySaveKernel:
     """Population counts by carry-save addition, on every instruction-set level."""
 
     name = "carry_save"
-    version = 3
+    version = 4
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = countable(step, tensors)

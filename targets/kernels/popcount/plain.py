@@ -25,7 +25,7 @@ class PopcountKernel:
     """Weights and activations of 1 or 2 bits, on every instruction-set level."""
 
     name = "popcount"
-    version = 3
+    version = 4
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = countable(step, tensors)

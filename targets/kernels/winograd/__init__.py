@@ -51,7 +51,7 @@ class WinogradKernel:
     `least_channels` (of the input) and `least_pixels` (of the output): it declines smaller ones.
     """
 
-    version = 5
+    version = 6
 
     def __init__(
         self,

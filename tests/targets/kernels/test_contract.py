@@ -125,6 +125,21 @@ def shortcut() -> Case:
     )
 
 
+def to_bits() -> Case:
+    """A convolution of signs to signs, of an image that fills slices of pixels."""
+    shape = (1, 16, 30, 40)
+    weights = random_grid(BIPOLAR, (40, 3, 3, 40), np.random.default_rng(7))
+    conv = Conv(input="source", weights=weights, weight_grid=BIPOLAR, padding=(1, 1, 1, 1))
+    value = Quant(x=scaled(Acc(), 40, 9), grid=BIPOLAR)
+    return Case(
+        step=Step(name="conv", anchor=conv, outputs=(Output(tensor="signs", value=value),)),
+        tensors={
+            name: Tensor(name=name, shape=shape, grid=BIPOLAR) for name in ("source", "signs")
+        },
+        layouts={"signs": (BITS, BYTES)},
+    )
+
+
 CASES = {
     "8/8": convolution(U8, S8),
     "8/8 zero point": convolution(U8, S8, zero=100),
@@ -133,6 +148,7 @@ CASES = {
     "2/2": convolution(U2, S2),
     "1/2": convolution(U2, BIPOLAR),
     "1/1": convolution(BIPOLAR, BIPOLAR),
+    "1/1 to bits": to_bits(),
     "4/8 depthwise": convolution(U8, S4, groups=40),
     "8/8 grouped": convolution(U8, S8, groups=5),
     "linear": linear(),

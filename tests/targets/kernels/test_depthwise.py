@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -50,6 +51,7 @@ def packing(
     size: tuple[int, int] = (6, 9),
     weight_bits: int = 8,
     codes: tuple[Grid, ...] = (Grid(bits=8, signed=False),),
+    kind: Literal["bytes", "bits"] = "bytes",
 ) -> Case:
     """Outputs that can be packed, each but the first a function of the one before it."""
     rng = np.random.default_rng(channels)
@@ -91,7 +93,7 @@ def packing(
         tensors=tensors,
         layouts={
             "source": (Layout(kind="bytes", padding=PADDING),),
-            **dict.fromkeys(names, (Layout(kind="bytes", padding=(1, 0, 2, 1)),)),
+            **dict.fromkeys(names, (Layout(kind=kind, padding=(1, 0, 2, 1)),)),
         },
     )
 
@@ -130,8 +132,22 @@ def test_64_channels_at_a_time(
     check(Depthwise(), case, Isa.VNNI, schedule={"columns": columns})
 
 
+@pytest.mark.parametrize("channels", [32, 64, 96, 112, 144])
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("stream", [False, True])
+def test_64_channels_at_a_time_to_bits(channels: int, bits: int, stream: bool) -> None:
+    """Codes of sums, or codes of 8-bit codes, as the planes that a count of bits reads."""
+    require(Isa.VNNI)
+    narrow = Grid(bits=bits, signed=False)
+    codes = (Grid(bits=8, signed=False), narrow) if stream else (narrow,)
+    case = packing(channels, codes=codes, kind="bits")
+    assert in_order(case) is not None
+    check(Depthwise(), case, Isa.VNNI)
+
+
 def test_channels_go_one_by_one_where_not_all_is_packed() -> None:
     case = packing(64)
+    assert in_order(packing(100, kind="bits")) is None  # bits past the last channel must be 0
     assert in_order(case) is not None
     assert in_order(packing(16)) is None
     floats = {**case.layouts, "out0": (Layout(kind="float"),)}

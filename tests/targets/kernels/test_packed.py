@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.epilogue.bits import reaches
 from mpqdeploy.targets.kernels.epilogue.bounds import magnitude
 from mpqdeploy.targets.kernels.epilogue.staircase import beneath, leads
 from mpqdeploy.targets.layout import Layout, storage_offset, stored_channels
@@ -35,6 +36,7 @@ from mpqdeploy.targets.program import (
 from tests.targets.kernels.convolutions import convolution
 from tests.targets.kernels.epilogues import EpilogueKernel
 from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.steps import BIPOLAR
 
 PADDING = (1, 2, 1, 0)
 CODES = Grid(bits=6, signed=True)
@@ -70,7 +72,12 @@ class Together(EpilogueKernel):
 def case(channels: int, values: Sequence[Quant]) -> Case:
     """Codes of 6 bits to every value on its grid, in several layouts."""
     shape = (2, 2, 4, channels)
-    kinds = (Layout(kind="bytes", padding=PADDING), Layout(kind="float"), Layout(kind="bytes"))
+    kinds = (
+        Layout(kind="bytes", padding=PADDING),
+        Layout(kind="float"),
+        Layout(kind="bytes"),
+        Layout(kind="bits", padding=PADDING),
+    )
     names = [f"out{number}" for number in range(len(values))]
     outputs = {
         name: Tensor(name=name, shape=shape, grid=value.grid)
@@ -223,12 +230,41 @@ def test_usual_scales_have_a_staircase(bits: int) -> None:
     assert sum(staircase is not None for staircase in found) >= 95
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    stream=st.sampled_from(STREAMS),
+    grid=st.sampled_from([BIPOLAR, Grid(bits=1, signed=False), Grid(bits=2, signed=False)]),
+    mul=st.floats(-0.99, 0.99).filter(bool),
+    add=st.sampled_from([0.0, 1.3, -2.5, 40.0]),
+)
+def test_a_threshold_is_exact_or_there_is_none(
+    stream: Grid, grid: Grid, mul: float, add: float
+) -> None:
+    first = Quant(x=halves(16), grid=stream)
+    least = reaches(first, narrowed(first, grid, mul, add))
+    codes = np.arange(stream.low, stream.high + 1)
+    real = codes.astype(np.float32) * np.float32(mul) + np.float32(add)
+    bits = real >= 0 if grid.bipolar else np.rint(real) >= 1
+    if grid.bits > 1 or (mul < 0 and bits.any() and not bits.all()) or not bits.any():
+        assert least is None
+    else:
+        assert least is not None
+        np.testing.assert_array_equal(codes - storage_offset(stream) >= least, bits)
+
+
+def test_channels_with_thresholds_of_their_own_have_none() -> None:
+    first = Quant(x=halves(16), grid=STREAMS[0])
+    add = np.arange(16, dtype=np.float32)
+    by_channel = Affine(x=first, mul=np.float32([0.5]), add=-add)
+    assert reaches(first, Quant(x=by_channel, grid=BIPOLAR)) is None
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
-    channels=st.sampled_from([16, 33, 64, 100]),
+    channels=st.sampled_from([16, 33, 48, 64, 100]),
     pixels=st.sampled_from([1, 2, 4]),
     stream=st.sampled_from(STREAMS),
-    grids=st.lists(GRIDS, min_size=1, max_size=2),
+    grids=st.lists(st.one_of(st.just(BIPOLAR), GRIDS), min_size=1, max_size=2),
     mul=st.sampled_from(MULS),
     order=st.booleans(),
     written=st.booleans(),
