@@ -45,14 +45,13 @@ class Layer:
     def contenders(self) -> tuple[Candidate, ...]:
         """What may be the fastest: nothing that was pruned, nor of a kernel whose default was.
 
-        All, where whatever they were pruned for is no candidate any more.
+        All, where what the others lost to is no candidate any more.
         """
         stored = [choice for choice in self.choices if choice.digest in self.entries]
         pruned = [choice for choice in stored if self.entries[choice.digest].pruned]
-        if len(pruned) == len(self.choices):
-            return self.choices
         dropped = {choice.kernel.name for choice in pruned if choice.default}
-        return tuple(c for c in self.choices if c not in pruned and c.kernel.name not in dropped)
+        left = [c for c in self.choices if c not in pruned and c.kernel.name not in dropped]
+        return tuple(left) or self.choices
 
     def __str__(self) -> str:
         g = self.geometry

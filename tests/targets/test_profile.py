@@ -113,6 +113,17 @@ def test_a_hopeless_kernel_is_tried_with_its_default_schedule_alone(store: Recor
     assert ranking(store, OTHER, WIDE, HOST, kernels=(good, bad))[0] == ("good", {"work": 10})
 
 
+def test_what_lost_to_a_kernel_that_is_gone_is_timed_again(store: RecordStore) -> None:
+    good, bad = CopyKernel("good", [10, 20]), CopyKernel("bad", [20_000, 5, 6])
+    profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(good, bad))
+    assert len(ranking(store, OTHER, WIDE, HOST, kernels=(bad,))) == 0
+    for _ in range(2):
+        profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(bad,))
+        assert bad.emitted == [20_000, 20_000, 5, 6]
+        name, schedule = ranking(store, OTHER, WIDE, HOST, kernels=(bad,))[0]
+        assert (name, schedule["work"]) in {("bad", 5), ("bad", 6)}
+
+
 def test_a_second_profile_compiles_nothing_and_gives_the_same_table(store: RecordStore) -> None:
     kernel = CopyKernel("copy", [10, 20])
     first = profile(SITES, (NARROW,), HOST, store, protocol=FAST, kernels=(kernel,))
