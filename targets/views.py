@@ -30,18 +30,25 @@ class Axis:
     exact: bool = False
 
     def at(self, i: Any) -> Any:
-        scaled = i if self.step == 1 else i * self.step
-        scaled = scaled + self.offset if self.offset else scaled
+        scaled = self._scaled(i)
         return scaled if self.divide == 1 else scaled // self.divide
 
+    def _scaled(self, i: Any) -> Any:
+        scaled = i if self.step == 1 else i * self.step
+        return scaled + self.offset if self.offset else scaled
+
     def conditions(self, i: Any, extent: int, source: int) -> Conditions:
-        """What has to hold for `i` of `extent` results to be one of `source` elements."""
+        """What has to hold for `i` of `extent` results to be one of `source` elements.
+
+        Nothing negative is divided: TVM's simplifier takes -i // 2 for negative at i = 0, too.
+        """
         found: Conditions = ()
         if self.exact and self.divide > 1:
-            found = (((i * self.step + self.offset) % self.divide, 1),)
+            rest = i * (self.step % self.divide) + self.offset % self.divide
+            found = ((rest % self.divide, 1),)
         ends = self.at(0), self.at(extent - 1)
         if min(ends) < 0 or max(ends) >= source:
-            found = (*found, (self.at(i), source))
+            found = (*found, (self._scaled(i), source * self.divide))
         return found
 
 

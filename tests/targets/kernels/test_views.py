@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.layout import Layout
-from mpqdeploy.targets.program import Apply, Expr, Load, Output, Product, Step, Sum, Tensor
+from mpqdeploy.targets.program import (
+    Affine,
+    Apply,
+    Expr,
+    Grid,
+    Load,
+    Output,
+    Product,
+    Step,
+    Sum,
+    Tensor,
+)
 from mpqdeploy.targets.views import Axis, Extents, Reindex, Resample, View
 from tests.targets.kernels.harness import Case, check, require
 from tests.targets.kernels.steps import CHANNELS, layouts_of, requantized, tensors_on
@@ -122,3 +133,28 @@ def test_a_view_leaves_its_source_where_it_says(data: st.DataObject) -> None:
         else:
             outside += 1
     assert view.leaves or not outside
+
+
+@pytest.mark.parametrize(
+    ("step", "offset", "count"), [(-1, 0, 2), (-1, 1, 4), (-3, 2, 3), (1, 0, 4)]
+)
+def test_spread_rows_read_backwards(step: int, offset: int, count: int) -> None:
+    """Positions below 0, which a simplifier of divisions got wrong for the first row."""
+    grid = Grid(bits=8, signed=False)
+    rows = Axis(step=step, offset=offset, divide=2, exact=True)
+    view = Resample(shape=(count, 1, 1), source=(1, 1, 1), rows=rows)
+    value = Affine(
+        x=Load(tensor="source", views=(view,)), mul=np.float32([0.5]), add=np.float32([3])
+    )
+    case = Case(
+        step=Step(name="step", anchor=None, outputs=(Output(tensor="out", value=value),)),
+        tensors={
+            "source": Tensor(name="source", shape=(1, 1, 1, 1), grid=grid),
+            "out": Tensor(name="out", shape=(1, count, 1, 1)),
+        },
+        layouts={
+            "source": (Layout(kind="bytes", padding=(1, 0, 0, 2)),),
+            "out": (Layout(kind="reals"),),
+        },
+    )
+    check(Elementwise(), case, Isa.PORTABLE)
