@@ -39,19 +39,20 @@ class Layer:
     def complete(self) -> bool:
         """Whether nothing of it is left to be timed, and something won."""
         entries = [self.entries.get(choice.digest) for choice in self.contenders]
-        return None not in entries and not all(entry and entry.pruned for entry in entries)
+        return all(entry is not None and not entry.pruned for entry in entries)
 
     @property
     def contenders(self) -> tuple[Candidate, ...]:
-        """What may be the fastest: nothing that was pruned, nor of a kernel whose default was.
+        """What may be the fastest: nothing that was pruned, nor what was never tried because its
+        kernel's default was.
 
         All, where what the others lost to is no candidate any more.
         """
         stored = [choice for choice in self.choices if choice.digest in self.entries]
         pruned = [choice for choice in stored if self.entries[choice.digest].pruned]
         dropped = {choice.kernel.name for choice in pruned if choice.default}
-        left = [c for c in self.choices if c not in pruned and c.kernel.name not in dropped]
-        return tuple(left) or self.choices
+        tried = [c for c in self.choices if c in stored or c.kernel.name not in dropped]
+        return tuple(c for c in tried if c not in pruned) or self.choices
 
     def __str__(self) -> str:
         g = self.geometry

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from mpqdeploy.core import CostTable, Geometry, Precision, Protocol, Site, TargetError
-from mpqdeploy.targets.candidates import Layer, candidates, fastest, ranking
+from mpqdeploy.targets.candidates import Layer, candidates, fastest
 from mpqdeploy.targets.devices import Device, LocalDevice
 from mpqdeploy.targets.fingerprint import short_hash
 from mpqdeploy.targets.kernels.base import Kernel
@@ -17,7 +17,7 @@ from mpqdeploy.targets.records import Entry, RecordStore
 from mpqdeploy.targets.target import Target
 from mpqdeploy.targets.trial import Trial
 
-__all__ = ["KERNEL_PROTOCOL", "Progress", "profile", "ranking"]
+__all__ = ["KERNEL_PROTOCOL", "Progress", "profile"]
 
 KERNEL_PROTOCOL = Protocol(warmup=3, samples=15, inner=1)
 

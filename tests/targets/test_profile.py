@@ -113,6 +113,15 @@ def test_a_hopeless_kernel_is_tried_with_its_default_schedule_alone(store: Recor
     assert ranking(store, OTHER, WIDE, HOST, kernels=(good, bad))[0] == ("good", {"work": 10})
 
 
+def test_a_kernel_whose_default_alone_is_hopeless_is_not_tried_again(store: RecordStore) -> None:
+    # Not so hopeless that its other schedules are left out, of which one wins; the other kernel is.
+    kernels = CopyKernel("won", [2_000, 10]), CopyKernel("lost", [40_000, 5])
+    for _ in range(2):
+        profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=kernels)
+        assert [kernel.emitted for kernel in kernels] == [[2_000, 10], [40_000]]
+    assert ranking(store, OTHER, WIDE, HOST, kernels=kernels)[0] == ("won", {"work": 10})
+
+
 def test_what_lost_to_a_kernel_that_is_gone_is_timed_again(store: RecordStore) -> None:
     good, bad = CopyKernel("good", [10, 20]), CopyKernel("bad", [20_000, 5, 6])
     profile(SITES[:1], (WIDE,), HOST, store, protocol=FAST, kernels=(good, bad))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ class Counted:
     tensor: Tensor
     geometry: Dense
     terms: Terms
-    words: NDArray[Any]
     start: NDArray[np.int32]
+    lanes: int
 
     @classmethod
     def of(cls, step: Step, tensors: Tensors, lanes: int) -> Counted:
@@ -55,9 +56,13 @@ class Counted:
             tensor=tensor,
             geometry=dense(step, tensors),
             terms=Terms.of(grid, conv.weight_grid),
-            words=pack_words(conv.weights, conv.weight_grid, lanes),
             start=start_constants(conv.weights, conv.weight_grid, grid, zero, lanes),
+            lanes=lanes,
         )
+
+    @cached_property
+    def words(self) -> NDArray[Any]:
+        return pack_words(self.conv.weights, self.conv.weight_grid, self.lanes)
 
     @property
     def planes(self) -> int:
@@ -71,10 +76,8 @@ class Counted:
         """Stores start + scale * counts + correction; `starts`: the buffer of `start`."""
         from tvm.script.ir_builder import tirx as T
 
-        lanes = self.words.shape[-1]
-
         def finished(counts: Any, n: Any, y: Any, x: Any, channel: Any, correction: Any) -> None:
-            total = starts[T.ramp(channel, 1, lanes)] + counts * self.terms.scale
+            total = starts[T.ramp(channel, 1, self.lanes)] + counts * self.terms.scale
             store(total if correction is None else total + correction, n, y, x, channel)
 
         return finished

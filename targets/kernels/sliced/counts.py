@@ -11,21 +11,26 @@ from typing import Any
 from mpqdeploy.targets.kernels.popcount.adders import PlainAdder, Registers
 from mpqdeploy.targets.kernels.popcount.counter import Counter
 from mpqdeploy.targets.kernels.sliced.plan import TOGETHER, Plan
-from mpqdeploy.targets.kernels.sliced.tables import Tables
+from mpqdeploy.targets.kernels.sliced.tables import Masks, Tables
 
 _BYTES = 64  # groups whose weights lie together
 
 
 class Counts:
-    """Emits the counts. `start`: `Plan.outside`, None where they start from 0."""
+    """Emits the counts, which start from 0 where nothing is masked."""
 
     def __init__(
-        self, plan: Plan, registers: Registers, adder: PlainAdder, tables: Tables, start: Any
+        self,
+        plan: Plan,
+        registers: Registers,
+        adder: PlainAdder,
+        tables: Tables,
+        masks: Masks | None,
     ) -> None:
         from tvm.script.ir_builder import tirx as T
 
         self._plan, self._registers, self._adder = plan, registers, adder
-        self._tables, self._start = tables, start
+        self._tables, self._masks = tables, masks
         self._digits = [
             T.alloc_buffer((plan.lanes,), "uint32", scope="global") for _ in range(plan.digits)
         ]
@@ -59,8 +64,8 @@ class Counts:
         plan, index = self._plan, T.ramp(0, 1, self._plan.lanes)
         for number, digit in enumerate(self._digits):
             first = T.broadcast(T.uint32(0), plan.lanes)
-            if self._start is not None:
-                first = self._start[vector, number, index]
+            if self._masks is not None:
+                first = self._masks.start[vector, number, index]
             T.buffer_store(digit, first, [index])
         with T.serial(0, plan.blocks) as block:
             self._block(vector, channel, block)

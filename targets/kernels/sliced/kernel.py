@@ -52,7 +52,7 @@ class SlicedKernel:
             plan.filled > 0
             and plan.filled >= self._least_filled
             and min(geometry.in_channels, geometry.out_channels) >= self._least_channels
-            and 4 * plan.span * plan.planes * plan.groups * plan.entry <= MOST_BYTES
+            and 4 * plan.table <= MOST_BYTES
             # Half the inputs outside the image must be whole.
             and not (plan.masked and geometry.in_channels % 2)
             and thresholds(step, tensors, Counted.of(step, tensors, isa.lanes), plan) is not None
@@ -85,27 +85,20 @@ class SlicedKernel:
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
-            epilogue.declare_reads()
             weights = T.arg("weights", T.buffer(packed.shape, "uint64"))
-            rows, columns, start = (
-                (
-                    T.arg(f"border{i}", T.buffer(array.shape, "uint32"))
-                    for i, array in enumerate(borders)
-                )
-                if borders
-                else (None, None, None)
-            )
+            masks = [
+                T.arg(f"border{i}", T.buffer(b.shape, "uint32")) for i, b in enumerate(borders)
+            ]
             compared = T.arg("limits", T.buffer(limits.shape, "uint32"))
             epilogue.declare_writes()
-            masks = Masks(rows=rows, columns=columns) if borders else None
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                nest = SlicedNest(plan, isa, weights, masks, start)
+                nest = SlicedNest(plan, isa, weights, Masks(*masks) if masks else None)
                 writers = tuple(WordWriter(writer) for writer in epilogue.writers)
                 nest.emit(buffer, origin, compared, writers, share)
         return Emitted(
             func=builder.get(),
-            reads=(source, *epilogue.reads),
+            reads=(source,),
             constants=(packed, *borders, limits),
             writes=epilogue.writes,
         )

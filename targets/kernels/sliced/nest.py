@@ -26,8 +26,8 @@ _SCRATCH = 6  # registers beside three values a digit
 class SlicedNest:
     """Emits the loops; its owner declares the buffers. Made inside the function."""
 
-    def __init__(self, plan: Plan, isa: Isa, weights: Any, masks: Masks | None, start: Any) -> None:
-        """`weights`: `Plan.variants`; `start`: `Plan.outside`, None where counts start from 0."""
+    def __init__(self, plan: Plan, isa: Isa, weights: Any, masks: Masks | None) -> None:
+        """`weights`: `Plan.variants`; `masks` where the plan is masked."""
         from tvm.script.ir_builder import tirx as T
 
         self._plan = plan
@@ -35,7 +35,7 @@ class SlicedNest:
         self._adder = adder_for(isa, registers)
         self._bits = T.alloc_buffer((WORD, plan.lanes), "uint32", scope="global")
         self._tables = Tables(plan, self._adder, masks)
-        self._counts = Counts(plan, registers, self._adder, self._tables, start)
+        self._counts = Counts(plan, registers, self._adder, self._tables, masks)
         self._tables.clear()
         self._counts.unpack(weights)
 

@@ -9,7 +9,6 @@ another vector and never a shift: tap row k of vector v reads the image's rows o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,18 +76,20 @@ class Plan:
     def words(self) -> int:
         return words(self.geometry.in_channels)
 
-    @cached_property
+    @property
     def blocks(self) -> int:
         """Loops over a kernel row's groups: as few as `UNROLLED` allows."""
-        height = self.geometry.kernel[0]
-        least = -(-self.geometry.kernel[1] * self.geometry.in_channels // TOGETHER)
-        return -(-least // max(UNROLLED // (height * self.planes), 1))
+        return -(-self._least // max(UNROLLED // (self.geometry.kernel[0] * self.planes), 1))
 
-    @cached_property
+    @property
     def block(self) -> int:
         """Groups of one such loop."""
-        least = -(-self.geometry.kernel[1] * self.geometry.in_channels // TOGETHER)
-        return -(-least // self.blocks)
+        return -(-self._least // self.blocks)
+
+    @property
+    def _least(self) -> int:
+        """Groups that hold all inputs of a kernel row."""
+        return -(-self.geometry.kernel[1] * self.geometry.in_channels // TOGETHER)
 
     @property
     def groups(self) -> int:
@@ -106,6 +107,11 @@ class Plan:
     def entry(self) -> int:
         """Elements of one group's table: sum and carry of every variant."""
         return VARIANTS * 2 * self.lanes
+
+    @property
+    def table(self) -> int:
+        """Elements of the tables of all bands that a vector reads."""
+        return self.span * self.planes * self.groups * self.entry
 
     @property
     def most(self) -> int:

@@ -17,12 +17,13 @@ from mpqdeploy.targets.kernels.sliced.transpose import transpose
 from mpqdeploy.targets.layout import WORD
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Masks:
-    """`Plan.inside`, as buffers."""
+    """`Plan.inside` and `Plan.outside`, as buffers."""
 
     rows: Any
     columns: Any
+    start: Any
 
 
 class Tables:
@@ -37,8 +38,7 @@ class Tables:
         self._words = T.alloc_buffer(shape, "uint32", scope="global")
         shape = (plan.planes, plan.geometry.kernel[1], plan.channels, plan.lanes)
         self._slices = T.alloc_buffer(shape, "uint32", scope="global")
-        size = plan.span * plan.planes * plan.groups * plan.entry
-        self._table = T.alloc_buffer((size,), "uint32", scope="global")
+        self._table = T.alloc_buffer((plan.table,), "uint32", scope="global")
 
     def clear(self) -> None:
         """Channels that only the last groups' empty inputs read. Once per function."""

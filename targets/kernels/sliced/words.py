@@ -10,7 +10,7 @@ from mpqdeploy.targets.layout import WORD, stored_channels
 if TYPE_CHECKING:  # the registry's kernels must not load TVM
     from mpqdeploy.targets.kernels.epilogue.writers import Writer
 
-LAYOUTS = frozenset({"bits", "bytes"})
+LAYOUTS = frozenset({"bits", "bytes", "float"})
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,19 @@ class WordWriter:
 
         top, left, _, _ = self.writer.buffer.layout.padding
         pixel = [n, y + top, x + left]
-        if self.writer.buffer.layout.kind == "bits":
+        grid, kind = self.writer.grid, self.writer.buffer.layout.kind
+        if kind == "bits":
             used = T.uint32((1 << channels) - 1)
             T.buffer_store(self.writer.arg, T.bitwise_and(word, used), [*pixel, 0, tile])
-            return
-        count = stored_channels(channels)
-        stored = T.Shuffle([_bytes(word, self._worth)], list(range(count)))
-        T.buffer_store(self.writer.arg, stored, [*pixel, T.ramp(tile * WORD, 1, count)])
-
-    @property
-    def _worth(self) -> int:
-        """What is stored for a 1: see `storage_offset`."""
-        return 2 if self.writer.grid.bipolar else 1
+        elif kind == "bytes":
+            count = stored_channels(channels)
+            stored = T.Shuffle([_bytes(word, grid.high - grid.low)], list(range(count)))
+            T.buffer_store(self.writer.arg, stored, [*pixel, T.ramp(tile * WORD, 1, count)])
+        else:
+            with T.serial(0, channels) as channel:
+                bit = T.bitwise_and(T.shift_right(word, T.cast(channel, "uint32")), T.uint32(1))
+                code = T.Select(bit != T.uint32(0), T.float32(grid.high), T.float32(grid.low))
+                T.buffer_store(self.writer.arg, code, [n, tile * WORD + channel, y, x])
 
 
 def _bytes(word: Any, worth: int) -> Any:

@@ -50,7 +50,7 @@ def binary(
     extra: int = 0,
 ) -> Case:
     """The convolution of `made` with a scale and a bias per channel, some of them negative, to one
-    bit, as bytes and as bits."""
+    bit, as bytes, bits and float codes."""
     conv, tensors = made.conv, made.tensors
     shape = tensors["y"].shape
     rng = np.random.default_rng(seed)
@@ -59,7 +59,11 @@ def binary(
     value = Affine(x=Acc(), mul=mul, add=add) if value is None else value
     top, left, bottom, right = conv.padding
     source = Layout(kind="bits", padding=(top + extra, left + 2 * extra, bottom + extra, right))
-    written = (Layout(kind="bits", padding=(1, 0, 2, 1)), Layout(kind="bytes"))
+    written = (
+        Layout(kind="bits", padding=(1, 0, 2, 1)),
+        Layout(kind="bytes"),
+        Layout(kind="float"),
+    )
     return Case(
         step=Step(
             name="layer",
