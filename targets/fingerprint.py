@@ -40,6 +40,8 @@ RELEVANT = (
     "avx512_bitalg",
     "avx512_vpopcntdq",
     "gfni",
+    "amx_tile",
+    "amx_int8",
     "asimd",
     "asimddp",
     "i8mm",

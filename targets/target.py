@@ -10,6 +10,7 @@ from typing import Any
 from mpqdeploy.core import Geometry, Precision, TargetError, parse_precisions
 from mpqdeploy.targets.fingerprint import cpu_flags
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.permission import tiles_permitted
 from mpqdeploy.targets.threads import processors
 
 DEFAULT_PRECISIONS = parse_precisions(("8/8", "4/8", "4/4", "2/2", "1/2", "1/1"))
@@ -32,7 +33,10 @@ _EXTRA = {
     "avx512_bitalg": "avx512bitalg",
     "avx512_vpopcntdq": "avx512vpopcntdq",
     "gfni": "gfni",
+    "amx_tile": "amx-tile",
+    "amx_int8": "amx-int8",
 }
+TILES = frozenset(("amx_tile", "amx_int8"))
 
 REPRESENTATIVE = Geometry(
     op="conv",
@@ -89,7 +93,7 @@ class Target:
         """CPU features that the target needs and this machine lacks."""
         if _processor() != self.processor:
             return (self.processor,)
-        flags = cpu_flags()
+        flags = usable_flags()
         return tuple(flag for flag in self.required if flag not in flags)
 
     def require_here(self) -> None:
@@ -109,7 +113,7 @@ def host() -> Target:
     """
     if _processor() != "x86_64":
         return Target(name="host", isa=Isa.PORTABLE, cpu=_llvm_cpu(), processor=platform.machine())
-    flags = cpu_flags()
+    flags = usable_flags()
     isa = next(isa for isa in Isa if flags.issuperset(REQUIRED[isa]))
     extra = tuple(llvm for flag, llvm in _EXTRA.items() if flag in flags)
     return Target(name="host", isa=isa, cpu=_MCPU[isa], features=extra if isa is Isa.VNNI else ())
@@ -162,6 +166,12 @@ def capabilities(
         matching = [k for k in offered if k.matches(site.step, site.tensors, target.isa)]
         table[precision] = tuple(kernel.name for kernel in matching)
     return table
+
+
+def usable_flags() -> frozenset[str]:
+    """`cpu_flags`, less those that the system does not let this process use."""
+    flags = cpu_flags()
+    return flags if flags.isdisjoint(TILES) or tiles_permitted() else flags - TILES
 
 
 def _processor() -> str:

@@ -20,6 +20,7 @@ from mpqdeploy.targets.kernels.permute import PERMUTE
 from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
 from mpqdeploy.targets.kernels.sliced import BIT_SLICED
+from mpqdeploy.targets.kernels.tiles import DOT_AMX
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
 
 KERNELS: tuple[Kernel, ...] = (
@@ -38,18 +39,24 @@ KERNELS: tuple[Kernel, ...] = (
     SoftmaxKernel(),
 )
 
-# Those that need more of a CPU than its level has, by the feature as LLVM spells it.
+# Those that need more of a CPU than its level has, by the feature as LLVM spells it: preferred to
+# the common ones, and others.
+PREFERRED: Mapping[str, tuple[Kernel, ...]] = {"amx-int8": (DOT_AMX,)}
 SPECIAL: Mapping[str, tuple[Kernel, ...]] = {"avx512vbmi": (PERMUTE,)}
 
 
 def kernels_for(features: Iterable[str]) -> tuple[Kernel, ...]:
-    """The kernels of a target with these features beyond its level's; the common ones first."""
-    return (*KERNELS, *(kernel for feature in features for kernel in SPECIAL.get(feature, ())))
+    """The kernels of a target with these features beyond its level's."""
+    given = tuple(features)
+    preferred = [kernel for feature in given for kernel in PREFERRED.get(feature, ())]
+    special = [kernel for feature in given for kernel in SPECIAL.get(feature, ())]
+    return (*preferred, *KERNELS, *special)
 
 
 def versions() -> list[list[str | int]]:
     """Names and versions of all kernels: what a stored latency depends on, their order does not."""
-    return sorted([kernel.name, kernel.version] for kernel in kernels_for(SPECIAL))
+    found = kernels_for((*PREFERRED, *SPECIAL))
+    return sorted([kernel.name, kernel.version] for kernel in found)
 
 
 __all__ = ["KERNELS", "Kernel", "kernels_for", "versions"]

@@ -176,6 +176,12 @@ class Weights:
             return self._fields[0][self._tile, index]
         return self._scratch[index]
 
+    def codes(self) -> tuple[Any, Any]:
+        """The buffer of bytes that holds the current tile's codes, and where its first one is."""
+        if self._direct:
+            return self._fields[0], self._tile * self.length
+        return self._scratch, 0
+
     @property
     def lines(self) -> int:
         """Cache lines that a packed tile fills."""

@@ -20,7 +20,7 @@ from mpqdeploy.targets.layout import (
     zero_code,
 )
 from mpqdeploy.targets.program import Acc, Conv, Grid, Output, Step, Tensor
-from mpqdeploy.targets.target import NAMED, Target
+from tests.targets.kernels.levels import target_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +126,9 @@ def in_memory(tensor: Tensor, layout: Layout, codes: NDArray[np.int32]) -> NDArr
     return np.ascontiguousarray(packed).view(np.uint32)
 
 
-def target_of(isa: Isa) -> Target:
-    return next(target for target in NAMED.values() if target.isa == isa)
-
-
 def runs_here(isa: Isa) -> bool:
     """Whether this machine executes the level."""
-    return not target_of(isa).missing()
+    return not target_for(isa).missing()
 
 
 def compiled(case: Case, kernel: Kernel, isa: Isa, schedule: Schedule, extra: int = 0) -> Any:
@@ -153,7 +149,9 @@ def compiled(case: Case, kernel: Kernel, isa: Isa, schedule: Schedule, extra: in
         np.zeros(buffer_shape(case.tensors["y"], output.layout), buffer_dtype(output.layout)),
     ]
     arguments = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
-    return tvm.compile(function, target=target_of(isa).tvm_target()).jit()["kernel"], arguments
+    return tvm.compile(function, target=target_for(isa, kernel).tvm_target()).jit()[
+        "kernel"
+    ], arguments
 
 
 def accumulators(

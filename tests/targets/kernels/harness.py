@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.codec import decode, encode
@@ -19,10 +18,9 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Kernel, Schedule
 from mpqdeploy.targets.layout import Layout, Layouts, buffer_dtype, buffer_shape
 from mpqdeploy.targets.program import Grid, Step, Tensor
-from mpqdeploy.targets.target import NAMED
+from mpqdeploy.targets.target import Target
+from tests.targets.kernels.levels import require, target_for
 from tests.targets.kernels.oracle import Bounded, expected
-
-TARGETS = {target.isa: target for target in NAMED.values()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,19 +32,12 @@ class Case:
     layouts: Layouts
 
 
-def require(isa: Isa) -> None:
-    """Skips the test where this machine does not execute code of the level."""
-    missing = TARGETS[isa].missing()
-    if missing:
-        pytest.skip(f"this machine lacks {missing[0]}")
-
-
-def build(emitted: Emitted, isa: Isa) -> Any:
-    """The emitted function, compiled for the level; takes tensors in `Emitted` order."""
+def build(emitted: Emitted, target: Target) -> Any:
+    """The emitted function, compiled; takes tensors in `Emitted` order."""
     import tvm
 
     function = emitted.func.with_attr("global_symbol", "kernel")
-    return tvm.compile(function, target=TARGETS[isa].tvm_target()).jit()
+    return tvm.compile(function, target=target.tvm_target()).jit()
 
 
 def random_codes(tensor: Tensor, rng: np.random.Generator) -> NDArray[Any]:
@@ -94,7 +85,7 @@ def run(
     results = [Guarded(case.tensors[b.tensor], b.layout, rng) for b in emitted.writes]
     arguments = [tvm.runtime.tensor(array) for array in (*reads, *emitted.constants)]
     views = [tvm.runtime.from_dlpack(result.array) for result in results]
-    build(emitted, isa)["kernel"](*arguments, *views)
+    build(emitted, target_for(isa, kernel))["kernel"](*arguments, *views)
     for result, buffer in zip(results, emitted.writes, strict=True):
         assert result.intact(), f"{buffer}: the kernel wrote outside the buffer"
     return {b: r.array for b, r in zip(emitted.writes, results, strict=True)}
@@ -136,7 +127,7 @@ def check(
     A code may flip only where the value before rounding is within float32 rounding of a threshold,
     and nowhere with `exact`. Values, borders and unused bits are compared.
     """
-    require(isa)
+    require(isa, kernel)
     rng = np.random.default_rng(seed)
     names = case.step.reads()
     inputs = {name: random_codes(case.tensors[name], rng) for name in names}

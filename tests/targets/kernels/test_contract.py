@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels import KERNELS
+from mpqdeploy.targets.kernels import KERNELS, PREFERRED, SPECIAL, kernels_for
 from mpqdeploy.targets.kernels.base import Emitted, Kernel
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import Layout, buffer_dtype, buffer_shape
@@ -28,7 +28,8 @@ from mpqdeploy.targets.program import (
     Tensor,
 )
 from mpqdeploy.targets.threads import Threads
-from tests.targets.kernels.harness import Case, check, random_codes, random_grid, require, run
+from tests.targets.kernels.harness import Case, check, random_codes, random_grid, run
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import BIPOLAR
 
 BYTES = Layout(kind="bytes", padding=(1, 1, 1, 1))
@@ -156,9 +157,10 @@ CASES = {
     "sum": pooling("sum"),
     "shortcut": shortcut(),
 }
+REGISTERED = kernels_for((*PREFERRED, *SPECIAL))
 PAIRS = [
     pytest.param(kernel, isa, name, id=f"{kernel.name}-{isa}-{name}")
-    for kernel in KERNELS
+    for kernel in REGISTERED
     for isa in Isa
     for name, case in CASES.items()
     if kernel.matches(case.step, case.tensors, isa)
@@ -183,9 +185,9 @@ def emit(kernel: Kernel, isa: Isa, name: str) -> tuple[Case, Emitted]:
 
 
 def test_names_are_unique() -> None:
-    names = [kernel.name for kernel in KERNELS]
+    names = [kernel.name for kernel in REGISTERED]
     assert len(set(names)) == len(names)
-    assert all(kernel.version >= 1 for kernel in KERNELS)
+    assert all(kernel.version >= 1 for kernel in REGISTERED)
 
 
 @pytest.mark.parametrize("isa", Isa)
@@ -250,7 +252,7 @@ def test_every_schedule_computes_the_step(kernel: Kernel, isa: Isa, name: str) -
 @over_pairs
 def test_shares_add_up_to_the_whole(kernel: Kernel, isa: Isa, name: str) -> None:
     """More shares than threads, and more than some loops have turns; every byte is the same."""
-    require(isa)
+    require(isa, kernel)
     Threads(2).ready()
     case = readable(kernel, CASES[name])
     rng = np.random.default_rng(0)
@@ -294,4 +296,4 @@ def test_refuses_codes_wider_than_a_byte(isa: Isa) -> None:
         }
         written = {output.tensor: wide[output.tensor] for output in case.step.outputs}
         for tensors in (wide, {**case.tensors, **written}):
-            assert not [k.name for k in KERNELS if k.matches(case.step, tensors, isa)]
+            assert not [k.name for k in REGISTERED if k.matches(case.step, tensors, isa)]

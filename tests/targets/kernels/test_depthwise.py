@@ -27,7 +27,8 @@ from mpqdeploy.targets.program import (
     Sum,
     Tensor,
 )
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import convolutions
 
 

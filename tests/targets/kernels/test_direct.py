@@ -24,7 +24,8 @@ from mpqdeploy.targets.program import (
     Step,
     Tensor,
 )
-from tests.targets.kernels.harness import Case, check, require, run
+from tests.targets.kernels.harness import Case, check, run
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import BIPOLAR, convolutions
 
 SIGNED8 = Grid(bits=8, signed=True)

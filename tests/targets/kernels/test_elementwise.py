@@ -13,7 +13,8 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.program import Affine, Clip, Grid, Load, Output, Quant, Step, Sum, Tensor
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import (
     BIPOLAR,
     CHANNELS,

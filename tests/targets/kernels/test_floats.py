@@ -12,7 +12,8 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.float_conv import FloatConvolution
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.program import Softmax, Tensor
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import CHANNELS, convolutions, pools, step_case
 
 

@@ -35,7 +35,8 @@ from mpqdeploy.targets.program import (
 )
 from tests.targets.kernels.convolutions import convolution
 from tests.targets.kernels.epilogues import EpilogueKernel
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import BIPOLAR
 
 PADDING = (1, 2, 1, 0)

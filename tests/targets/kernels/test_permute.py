@@ -1,6 +1,6 @@
-"""The permute kernel: its loops, tables and indices by a stand-in for the permute, on every level.
+"""The permute kernel: where the machine has VBMI, and by a stand-in for the permute on every level.
 
-No machine that these tests run on needs VBMI; what is compiled for it is looked at as text.
+What is compiled for VBMI is looked at as text as well.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.targets.kernels.convolutions import (
     expected,
     runs_here,
 )
+from tests.targets.kernels.levels import target_for
 from tests.targets.kernels.strategies import convolutions
 
 
@@ -45,7 +46,14 @@ STANDING_IN = [
     for micro in (WithoutVbmi(), *(Gather(isa) for isa in Isa))
     if runs_here(micro.isa)
 ]
-each_level = pytest.mark.parametrize(("kernel", "isa"), STANDING_IN)
+LACKING = target_for(Isa.VNNI, PERMUTE).missing()
+ITSELF = pytest.param(
+    PERMUTE,
+    Isa.VNNI,
+    id="permute",
+    marks=pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks {LACKING[:1]}"),
+)
+each_level = pytest.mark.parametrize(("kernel", "isa"), [ITSELF, *STANDING_IN])
 ZEN4 = Target(name="zen4", isa=Isa.VNNI, cpu="znver4", features=("avx512vbmi",))
 
 

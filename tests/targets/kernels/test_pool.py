@@ -10,7 +10,8 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.program import Acc, Affine, Grid, Output, Pool, Step, Tensor
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import pools
 
 

@@ -16,7 +16,8 @@ from mpqdeploy.targets.kernels.shares import SHARES, WHOLE, Share
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS, WinogradKernel
 from mpqdeploy.targets.threads import Threads
 from tests.targets.kernels import convolutions, steps
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 
 EVERY_SIZE = [
     (WinogradKernel(kernel.micro, least_channels=1, least_pixels=1), kernel.micro.isa)

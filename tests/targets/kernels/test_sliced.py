@@ -33,7 +33,8 @@ from mpqdeploy.targets.program import (
 from mpqdeploy.targets.reference import evaluate
 from tests.targets.kernels.convolutions import Case as Convolution
 from tests.targets.kernels.convolutions import convolution
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import BIPOLAR
 from tests.targets.kernels.strategies import convolutions
 

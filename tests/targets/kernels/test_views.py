@@ -26,7 +26,8 @@ from mpqdeploy.targets.program import (
     Tensor,
 )
 from mpqdeploy.targets.views import Axis, Extents, Reindex, Resample, View
-from tests.targets.kernels.harness import Case, check, require
+from tests.targets.kernels.harness import Case, check
+from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import CHANNELS, layouts_of, requantized, tensors_on
 
 FUNCTIONS = ("sigmoid", "tanh", "exp")

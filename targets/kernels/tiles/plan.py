@@ -1,0 +1,116 @@
+"""How a convolution goes through tiles: which pixels share one, and which bytes a product takes.
+
+A tile of activations has neighbouring pixels of an output row as its rows, at a stride that memory
+gives for nothing: no copy puts them together. Its bytes are of a *run* of the input: the channels
+of one column of a kernel row, or those of all columns, which lie next to each other, where that
+takes fewer products. A run is cut into *steps* of equal depth, the last of which may begin inside
+the one before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.kernels.dot_reading import Reading
+from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS
+from mpqdeploy.targets.layout import stored_channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`pixel`: bytes of a pixel of the input; `bytes`: those of a run that are channels."""
+
+    geometry: Dense
+    pixel: int
+    taps: int  # runs of a kernel row
+    bytes: int
+
+    @classmethod
+    def of(cls, reading: Reading) -> Plan:
+        geometry = reading.geometry
+        channels, columns = geometry.in_channels, geometry.kernel[1]
+        pixel = reading.pixel or stored_channels(channels)
+        apart = cls(geometry=geometry, pixel=pixel, taps=columns, bytes=channels)
+        if geometry.dilation[1] > 1:
+            return apart
+        together = replace(apart, taps=1, bytes=(columns - 1) * pixel + channels)
+        return together if together.products < apart.products else apart
+
+    # -- input -------------------------------------------------------------------------------------
+
+    @property
+    def run(self) -> int:
+        """Bytes of a run, in whole groups of 4."""
+        return -(-self.bytes // GROUP) * GROUP
+
+    @property
+    def steps(self) -> int:
+        """Products of tiles that a run takes."""
+        return -(-self.run // BYTES)
+
+    @property
+    def depth(self) -> int:
+        """Bytes of a step."""
+        return -(-self.run // (GROUP * self.steps)) * GROUP
+
+    @property
+    def products(self) -> int:
+        """Steps of all runs of the kernel."""
+        return self.geometry.kernel[0] * self.taps * self.steps
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte that is multiplied is a channel, and none of them twice."""
+        channels = self.geometry.in_channels
+        dense = self.bytes == self.run == self.steps * self.depth
+        return dense and (self.pixel == channels or self.bytes == channels)
+
+    # -- output ------------------------------------------------------------------------------------
+
+    @property
+    def across(self) -> int:
+        """Tiles of an output row."""
+        return -(-self.geometry.out_width // ROWS)
+
+    @property
+    def columns(self) -> int:
+        """Pixels of a tile; the last one of a row may begin inside the one before it."""
+        return -(-self.geometry.out_width // self.across)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of an image, by rows."""
+        return self.geometry.out_height * self.across
+
+    # -- weights -----------------------------------------------------------------------------------
+
+    def weights(self, weights: NDArray[np.int32], vectors: int) -> NDArray[np.int32]:
+        """`[O, KH, KW, I]` (or, by kernel rows, `[O, KH, 1, I]`) as `[O tiles, codes]`.
+
+        A tile of `vectors` vectors of output channels has, for every kernel row, run and step, its
+        vectors' tiles of weights: `[depth / 4, 16 channels, 4]`. 0 where a byte is no channel, or
+        where an earlier step has multiplied it.
+        """
+        out, height, _, inputs = weights.shape
+        if inputs < self.pixel:
+            weights = np.pad(weights, ((0, 0),) * 3 + ((0, self.pixel - inputs),))
+        runs = weights.reshape(out, height, self.taps, -1)[..., : self.run]
+        runs = np.pad(runs, ((0, 0),) * 3 + ((0, self.run - runs.shape[-1]),))
+        steps = np.zeros((out, height, self.taps, self.steps, self.depth), np.int32)
+        for step in range(self.steps):
+            first, start = step * self.depth, self.start(step)
+            steps[..., step, first - start :] = runs[..., first : start + self.depth]
+        tiles = channel_vectors(out, OUT) // vectors
+        missing = tiles * vectors * OUT - out
+        padded = np.pad(steps, ((0, missing),) + ((0, 0),) * 4)
+        split = padded.reshape(tiles, vectors, OUT, -1, self.depth // GROUP, GROUP)
+        return np.ascontiguousarray(split.transpose(0, 3, 1, 4, 2, 5)).reshape(tiles, -1)
+
+    def start(self, step: int) -> int:
+        """The first byte of a step in its run."""
+        return min(step * self.depth, self.run - self.depth)

@@ -1,0 +1,32 @@
+"""What kernels are compiled for in tests: their level, and what they need of a CPU beyond it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels import PREFERRED, SPECIAL
+from mpqdeploy.targets.kernels.base import Kernel
+from mpqdeploy.targets.target import NAMED, Target
+
+LEVELS = {target.isa: target for target in NAMED.values()}
+NEEDED = {
+    kernel.name: (feature,)
+    for feature, kernels in (*PREFERRED.items(), *SPECIAL.items())
+    for kernel in kernels
+}
+
+
+def target_for(isa: Isa, kernel: Kernel | None = None) -> Target:
+    """The level, with the features of a kernel that is not on all CPUs of it."""
+    features = NEEDED.get(kernel.name, ()) if kernel else ()
+    return replace(LEVELS[isa], features=features)
+
+
+def require(isa: Isa, kernel: Kernel | None = None) -> None:
+    """Skips the test where this machine does not execute such code."""
+    missing = target_for(isa, kernel).missing()
+    if missing:
+        pytest.skip(f"this machine lacks {missing[0]}")

@@ -1,0 +1,171 @@
+"""Products of tiles: where the machine has them, and by a stand-in for them on every level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels import KERNELS, kernels_for
+from mpqdeploy.targets.kernels.dot_reading import Reading
+from mpqdeploy.targets.kernels.shares import SHARES
+from mpqdeploy.targets.kernels.tiles import DOT_AMX, Amx, PlainTiles, TileKernel
+from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.target import NAMED, Target, capabilities
+from tests.targets.kernels.convolutions import (
+    Case,
+    accumulators,
+    check,
+    convolution,
+    expected,
+    runs_here,
+)
+from tests.targets.kernels.levels import target_for
+from tests.targets.kernels.strategies import convolutions
+
+LACKING = target_for(Isa.VNNI, DOT_AMX).missing()
+ITSELF = pytest.param(
+    TileKernel(Amx(), least_columns=1),
+    Isa.VNNI,
+    id="amx",
+    marks=pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks {LACKING[:1]}"),
+)
+STANDING_IN = [
+    pytest.param(TileKernel(PlainTiles(isa), least_columns=1), isa, id=f"plain-{isa}")
+    for isa in Isa
+    if runs_here(isa)
+]
+each_level = pytest.mark.parametrize(("kernel", "isa"), [ITSELF, *STANDING_IN])
+RAPIDS = Target(
+    name="rapids", isa=Isa.VNNI, cpu="sapphirerapids", features=("amx-tile", "amx-int8")
+)
+
+
+def plan_of(case: Case) -> Plan:
+    return Plan.of(Reading.of(case.step, case.tensors))
+
+
+@each_level
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_geometry(kernel: TileKernel, isa: Isa, data: st.DataObject) -> None:
+    weights, acts = ("b", "s2", "n3", "u4", "s5", "s8"), ("b", "u1", "s4", "u8", "s8")
+    channels, outs = (1, 3, 5, 16, 17, 33, 64, 100), (3, 16, 17, 33, 64)
+    case = data.draw(convolutions(weights=weights, acts=acts, channels=channels, outs=outs))
+    if not kernel.matches(case.step, case.tensors, isa):
+        assert case.conv.weight_grid.bipolar
+        assert not plan_of(case).whole
+        return
+    check(case, kernel, isa, extra=data.draw(st.integers(0, 1)))
+
+
+@each_level
+@pytest.mark.parametrize(
+    ("width", "channels", "kernel_size", "weights"),
+    [
+        (40, 272, (1, 1), "s8"),  # the last step begins inside the one before it
+        (33, 64, (3, 3), "b"),
+        (17, 16, (3, 3), "b"),  # a kernel row is one run; tiles of a row overlap
+        (21, 3, (7, 7), "s8"),
+    ],
+)
+def test_steps_and_rows_of_tiles(
+    kernel: TileKernel,
+    isa: Isa,
+    width: int,
+    channels: int,
+    kernel_size: tuple[int, int],
+    weights: str,
+) -> None:
+    pad = kernel_size[0] // 2
+    case = convolution(
+        image=(2, 5, width, channels),
+        out=33,
+        kernel=kernel_size,
+        padding=(pad, pad, pad, pad),
+        weights=weights,
+        extreme=True,
+    )
+    assert kernel.matches(case.step, case.tensors, isa)
+    check(case, kernel, isa)
+
+
+@each_level
+def test_shares(kernel: TileKernel, isa: Isa) -> None:
+    for out in (20, 64):  # shared by rows, and by output channels
+        case = convolution(image=(1, 5, 20, 20), out=out, weights="s4", acts="u4")
+        for schedule in kernel.schedules(case.step, case.tensors, isa):
+            found = accumulators(case, kernel, isa, {**schedule, SHARES: 3})
+            np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("channels", "columns", "products", "depth"),
+    [
+        (16, 3, 3, 48),  # a kernel row in one product
+        (32, 3, 6, 48),
+        (64, 3, 9, 64),
+        (40, 3, 9, 40),  # columns apart take no more products, and no bytes between them
+        (3, 7, 7, 24),
+        (272, 1, 5, 56),
+    ],
+)
+def test_products_of_a_kernel(channels: int, columns: int, products: int, depth: int) -> None:
+    case = convolution(image=(1, 9, 30, channels), out=16, kernel=(columns, columns))
+    plan = plan_of(case)
+    assert (plan.products, plan.depth) == (products, depth)
+
+
+@given(case=convolutions(weights=["s8"], acts=["u8"], channels=[1, 3, 17, 100], outs=[3, 33]))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_every_weight_is_multiplied_once(case: Case) -> None:
+    weights = np.abs(case.conv.weights) + 1
+    packed = plan_of(case).weights(Reading.of(case.step, case.tensors).weights * 0 + 1, 1)
+    assert packed.sum() == weights.size
+
+
+def test_signs_of_what_is_no_channel_are_left_to_others() -> None:
+    """A packed sign is never 0."""
+
+    def matched(channels: int, weights: str) -> bool:
+        case = convolution(image=(1, 9, 16, channels), out=16, weights=weights)
+        return DOT_AMX.matches(case.step, case.tensors, Isa.VNNI)
+
+    assert matched(64, "b")
+    assert matched(128, "b")
+    assert not matched(100, "b")  # its second step begins inside the first
+    assert not matched(17, "b")
+    assert matched(17, "s2")
+
+
+def test_only_targets_with_tiles_are_offered_it_and_prefer_it() -> None:
+    assert kernels_for(RAPIDS.features)[0] is DOT_AMX
+    assert all(DOT_AMX not in kernels_for(target.features) for target in NAMED.values())
+    assert kernels_for(()) == KERNELS
+    assert capabilities(RAPIDS)[next(iter(capabilities(RAPIDS)))][0] == "dot_amx"
+    assert RAPIDS.required[-2:] == ("amx_tile", "amx_int8")
+
+
+def test_code_for_tiles_is_products_and_loads() -> None:
+    """Cross-compiled: four products for every four loads, on tiles that are configured and given
+    back, after the system was asked for them."""
+    case = convolution(image=(1, 28, 28, 128), out=128)
+    text = assembly(case)
+    for name, least in {"tdpbusd": 4, "ldtilecfg": 1, "tilerelease": 1, "syscall": 1}.items():
+        assert text.count(name) >= least, name
+    assert text.count("tileloadd") <= 2 * text.count("tdpbusd")
+
+
+def assembly(case: Case) -> str:
+    import tvm
+
+    wanted = DOT_AMX.operand(case.step, case.tensors)
+    assert wanted is not None
+    layouts = {"x": (wanted,), "y": (Layout(kind="float"),)}
+    schedule = DOT_AMX.schedules(case.step, case.tensors, Isa.VNNI)[0]
+    function = DOT_AMX.emit(case.step, case.tensors, layouts, Isa.VNNI, schedule).func
+    module = tvm.compile(function.with_attr("global_symbol", "kernel"), target=RAPIDS.tvm_target())
+    return str(module.mod.inspect_source("s"))
