@@ -33,11 +33,13 @@ class Pointed:
 
     Where it has several `shares`, the number of one is its last parameter, and each needs scratch
     of its own. `function`: the PrimFunc, or the global variable that stands for it in a module.
+    `demands`: its assertions, which hold for a whole run and are left to the chain.
     """
 
     function: Any
     scratch: tuple[int, ...]
     shares: int = 1
+    demands: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +62,7 @@ def on_pointers(function: Any) -> Pointed:
     pointers: list[Any] = []
     sizes: list[int] = []
     shares: list[Any] = []
+    demands: list[Any] = []
 
     def pointed(buffer: Any) -> Any:
         kind = ir.PointerType(ir.PrimType(str(buffer.dtype)))
@@ -75,6 +78,9 @@ def on_pointers(function: Any) -> Pointed:
         if isinstance(node, stmt.For) and node.kind == stmt.ForKind.PARALLEL:
             shares.append(node)
             return given(node.body)
+        if isinstance(node, stmt.AssertStmt):
+            demands.append(node)
+            return stmt.Evaluate(0)
         return node
 
     declared = [pointed(buffer) for buffer in function.params]
@@ -82,7 +88,9 @@ def on_pointers(function: Any) -> Pointed:
     parameters = [*pointers, *(loop.loop_var for loop in shares)]
     private = tirx.PrimFunc(parameters, body, None, ir.make_node("ir.DictAttrs"))
     count = int(shares[0].extent) if shares else 1
-    return Pointed(function=private, scratch=tuple(sizes), shares=count)
+    return Pointed(
+        function=private, scratch=tuple(sizes), shares=count, demands=tuple(demands)
+    )
 
 
 def privately() -> Any:
@@ -160,6 +168,7 @@ def chain(
         # taken for undefined.
         for key, offset in arena.offsets.items():
             address[key] = T.handle_add_byte_offset(memory.data, offset)
+        _demand(steps)
         caller = _Caller(constants=constants, held=held, address=address)
         if any(step.kernel.shares > 1 for step in steps):
             caller.call_on_threads(steps)
@@ -167,6 +176,18 @@ def chain(
             for number, step in enumerate(steps):
                 caller.call(number, step)
     return builder.get().with_attr("global_symbol", symbol)
+
+
+def _demand(steps: Sequence[Call]) -> None:
+    """What the kernels assert, each once: to find out may take a call of the system."""
+    from tvm.script.ir_builder import tirx as T
+    from tvm_ffi import structural_equal
+
+    made: list[Any] = []
+    for demand in (demand for step in steps for demand in step.kernel.demands):
+        if not any(structural_equal(demand, other) for other in made):
+            T.add_to_parent(demand)
+            made.append(demand)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

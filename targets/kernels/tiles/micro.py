@@ -25,6 +25,8 @@ GROUP = 4  # input channels that are multiplied and added to one sum
 TILES = 8
 SIZE = ROWS * BYTES
 
+REFUSED = "the system does not lend this process tile registers (AMX): compile for another target"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
@@ -87,8 +89,9 @@ class Amx:
     def ready(self, shape: Shape, config: Any) -> Iterator[None]:
         from tvm.script.ir_builder import tirx as T
 
-        asked = T.call_extern("int64", "syscall", ARCH_PRCTL, REQUEST, TILE_DATA)
-        T.evaluate(asked)
+        answer = T.call_extern("int64", "syscall", ARCH_PRCTL, REQUEST, TILE_DATA)
+        with T.Assert(answer == T.int64(0), REFUSED):
+            pass
         _call("llvm.x86.ldtilecfg", T.address_of(config[0]))
         yield
         _call("llvm.x86.tilerelease")
