@@ -37,14 +37,19 @@ class Share:
 
         if self.count == 1:
             return T.serial(0, extent)
-        end = T.floordiv((self.index + 1) * extent, self.count)
-        return T.serial(self.first(extent), end)
+        return T.serial(self.first(extent), self.end(extent))
 
     def first(self, extent: int) -> Any:
         """The first turn of `loop`."""
         from tvm.script.ir_builder import tirx as T
 
         return 0 if self.count == 1 else T.floordiv(self.index * extent, self.count)
+
+    def end(self, extent: int) -> Any:
+        """Behind the last turn of `loop`."""
+        from tvm.script.ir_builder import tirx as T
+
+        return extent if self.count == 1 else T.floordiv((self.index + 1) * extent, self.count)
 
     def once(self) -> AbstractContextManager[Any]:
         """A block that the first share alone executes."""

@@ -88,9 +88,7 @@ def on_pointers(function: Any) -> Pointed:
     parameters = [*pointers, *(loop.loop_var for loop in shares)]
     private = tirx.PrimFunc(parameters, body, None, ir.make_node("ir.DictAttrs"))
     count = int(shares[0].extent) if shares else 1
-    return Pointed(
-        function=private, scratch=tuple(sizes), shares=count, demands=tuple(demands)
-    )
+    return Pointed(function=private, scratch=tuple(sizes), shares=count, demands=tuple(demands))
 
 
 def privately() -> Any:

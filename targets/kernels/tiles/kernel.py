@@ -7,6 +7,7 @@ once for every tile of output channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
@@ -20,17 +21,19 @@ from mpqdeploy.targets.kernels.geometry import (
     padded_buffer,
     stored_zero,
 )
-from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import sharing
-from mpqdeploy.targets.kernels.tiles.micro import OUT, Micro
+from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import Blocking, TileNest
 from mpqdeploy.targets.kernels.tiles.plan import Plan
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
 LEAST_COLUMNS = 4  # pixels of a tile: with fewer, loading weights takes all the time
-BLOCKINGS = (Blocking(2, 2), Blocking(4, 1), Blocking(1, 4))
+BLOCKINGS = ((2, 2), (4, 1), (1, 4), (1, 1))  # tiles of pixels by vectors of output channels
+MOST_SUMS = TILES - 2
+NARROW = 11  # columns: products of so few pixels wait for each other's sums
 
 
 class TileKernel:
@@ -56,9 +59,16 @@ class TileKernel:
         return plan.columns >= self._least_columns and (plan.whole or not conv.weight_grid.bipolar)
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        vectors = channel_vectors(Reading.of(step, tensors).geometry.out_channels, OUT)
-        fitting = [each for each in BLOCKINGS if vectors % each.vectors == 0]
-        return [{"pixels": each.pixels, "vectors": each.vectors} for each in fitting]
+        reading = Reading.of(step, tensors)
+        plan = Plan.of(reading)
+        vectors = channel_vectors(plan.geometry.out_channels, OUT)
+        flat = flattened(plan, step, tensors, reading.operand)
+        wide = divisors(vectors, MOST_SUMS // flat.tiles) if flat else []
+        found = [{"pixels": flat.tiles, "vectors": n, "flat": 1} for n in wide[-1:] if flat]
+        for pixels, wanted in BLOCKINGS:
+            if vectors % wanted == 0 and pixels <= plan.tiles:
+                found.append({"pixels": pixels, "vectors": wanted, "flat": 0})
+        return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Reading.of(step, tensors).operand
@@ -74,8 +84,13 @@ class TileKernel:
         conv, tensor, grid = operand_of_dense(step, tensors)
         reading = Reading.of(step, tensors)
         plan, operand = Plan.of(reading), reading.operand
-        blocking = Blocking(schedule["pixels"], schedule["vectors"])
         source = padded_buffer(operand.kind, conv.input, layouts, operand.padding)
+        blocking = Blocking(schedule["pixels"], schedule["vectors"])
+        flat = flattened(plan, step, tensors, source.layout) if schedule["flat"] else None
+        if flat and flat.tiles * blocking.vectors <= MOST_SUMS:
+            plan, blocking = flat, Blocking(flat.tiles, blocking.vectors)
+        elif schedule["flat"]:  # another reader wants a wider border: the rows lie too far apart
+            blocking = Blocking(1, blocking.vectors)
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
         weights = Weights(plan.weights(reading.weights, blocking.vectors), conv.weight_grid)
         shape = blocking.shape(plan)
@@ -102,3 +117,15 @@ class TileKernel:
             constants=(*weights.constants, start, config, *epilogue.constants),
             writes=epilogue.writes,
         )
+
+
+def flattened(plan: Plan, step: Step, tensors: Tensors, layout: Layout) -> Plan | None:
+    """`plan` for an image as one long row, in a buffer of this layout; None where rows fill tiles,
+    or where that is more than one block."""
+    geometry = plan.geometry
+    if geometry.stride != (1, 1) or geometry.out_width > NARROW or geometry.out_height == 1:
+        return None
+    _, left, _, right = layout.padding
+    width = operand_of_dense(step, tensors)[1].shape[2]
+    flat = replace(plan, pitch=left + width + right)
+    return flat if flat.tiles <= MOST_SUMS else None

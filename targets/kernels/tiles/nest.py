@@ -1,19 +1,28 @@
 """The loops of a convolution by tiles.
 
-tiles of output channels (weights made ready once) > images > blocks of pixel tiles
-    > sums in tiles: kernel rows > runs > steps
+turns: tiles of output channels (weights made ready once) > images > blocks of pixel tiles
+    > sums in tiles: kernel rows > runs > steps, and the epilogue of the turn before
+
+Tiles and vectors are different parts of a processor: while the ones multiply, the others make codes
+of the sums of the turn before, which rest in scratch. So every product is followed by a part of
+that epilogue [o].
+
+Where blocks do not divide an image, the last one begins inside the one before it, as do the last
+tile of a row and the last pixels that are stored together: some are computed twice, none is
+missing, and there is one piece of code for all.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from math import lcm
 from typing import Any
 
-from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
+from mpqdeploy.targets.kernels.flush import Outlet, Store
 from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
-from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.kernels.tiles.micro import (
     BYTES,
     GROUP,
@@ -47,10 +56,21 @@ class Blocking:
         return Shape(pixels=plan.columns, depth=plan.depth, sums=self.sums, inputs=self.inputs)
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """A tile of output channels for a block of pixels: TIR expressions."""
+
+    channels: Any  # which tile of output channels
+    image: Any
+    first: Any  # its first pixel tile in the image
+    half: Any  # of the scratch
+
+
 class TileNest:
     """Emits the loops; its owner declares the buffers."""
 
     def __init__(self, plan: Plan, micro: Micro, blocking: Blocking, weights: Weights) -> None:
+        """`blocking` has no more pixel tiles than `plan`."""
         self._plan = plan
         self._micro = micro
         self._blocking = blocking
@@ -58,6 +78,7 @@ class TileNest:
         self._source: Any = None
         self._start: Any = None
         self._sums: Any = None
+        self._before: Any = None
 
     def bind(self, source: Any, start: Any) -> None:
         """`source`: the input; `start`: what accumulators start at, per output channel."""
@@ -69,70 +90,130 @@ class TileNest:
         """`origin`: see `Dense.origin`. `store` takes the sums to `outlet`."""
         from tvm.script.ir_builder import tirx as T
 
-        plan, blocking = self._plan, self._blocking
+        vectors = self._blocking.vectors
         self._weights.allocate()
-        shape = (blocking.pixels, ROWS * blocking.vectors, OUT)
+        # In memory, not as expressions of the loop's variable: TVM would take minutes to simplify
+        # what follows from these.
+        self._before = T.alloc_buffer((len(fields(_Turn)),), "int32", scope="global")
+        slots, length = self._slots
+        shape = (2, slots, length * vectors, OUT)
         self._sums = T.alloc_buffer(shape, "int32", scope="global")
-        flush = Flush(
-            vectors=blocking.vectors, lanes=OUT, sums=self._sums, store=store, outlet=outlet
+        turns = channel_vectors(self._plan.geometry.out_channels, OUT) // vectors * self._blocks
+        if vectors * OUT % outlet.unit:  # two shares must not write parts of one word
+            with share.once():
+                self._turns(origin, store, outlet, turns, WHOLE)
+        else:
+            self._turns(origin, store, outlet, turns, share)
+
+    @property
+    def _slots(self) -> tuple[int, int]:
+        """Runs of output pixels whose sums rest, and their length: pixel tiles, or image rows."""
+        if self._plan.pitch is None:
+            return self._blocking.pixels, ROWS
+        return self._plan.geometry.out_height, self._plan.pitch
+
+    @property
+    def _blocks(self) -> int:
+        """Blocks of pixel tiles of all images."""
+        return self._plan.geometry.batch * -(-self._plan.tiles // self._blocking.pixels)
+
+    def _turns(
+        self, origin: tuple[int, int], store: Store, outlet: Outlet, turns: int, share: Share
+    ) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        first, end = share.first(turns), share.end(turns)
+        epilogue = _Epilogue(self, store, outlet)
+        before = _Turn(*(self._before[i] for i in range(len(fields(_Turn)))))
+        with share.loop(turns) as number:
+            block = T.bind(T.floormod(number, self._blocks))
+            turn = self._turn(number, block)
+            self._ready(turn, T.Or(block == 0, number == first))
+            parts = T.bind(T.if_then_else(number > first, epilogue.groups, 0))
+            self._accumulate(origin, turn, block, lambda q, of: epilogue.part(before, parts, q, of))
+            for i, field in enumerate(fields(turn)):
+                T.buffer_store(self._before, getattr(turn, field.name), [i])
+        with T.If(end > first), T.Then():
+            epilogue.part(before, epilogue.groups, 0, 1)
+
+    def _turn(self, number: Any, block: Any) -> _Turn:
+        from tvm.script.ir_builder import tirx as T
+
+        plan, pixels = self._plan, self._blocking.pixels
+        in_image = -(-plan.tiles // pixels)
+        first = T.floormod(block, in_image) * pixels
+        if plan.tiles % pixels:
+            first = T.min(first, plan.tiles - pixels)
+        return _Turn(
+            channels=T.bind(T.floordiv(number, self._blocks)),
+            image=T.bind(T.floordiv(block, in_image)),
+            first=T.bind(first),
+            half=T.floormod(number, 2),
         )
-        tiles = channel_vectors(plan.geometry.out_channels, OUT) // blocking.vectors
-        over_tiles, over_blocks = self._divided(share, tiles, outlet.unit)
-        with over_tiles.loop(tiles) as o:
-            self._weights.unpack(o)
-            with T.serial(0, plan.geometry.batch) as n:
-                for span in cut(plan.tiles, blocking.pixels):
-                    with over_blocks.loop(span.count) as i:
-                        first = span.start + i * span.step
-                        self._accumulate(origin, o, n, first, span.step)
-                        with T.serial(0, span.step) as k:
-                            y, x = self._place(first + k)
-                            flush.emit(o, Block(n, y, x, first, 1, plan.columns), k)
 
-    def _divided(self, share: Share, tiles: int, unit: int) -> tuple[Share, Share]:
-        """See `RegisterNest._divided`."""
-        blocks = self._plan.tiles // self._blocking.pixels
-        apart = self._blocking.vectors * OUT % unit == 0
-        if apart and share.evenness(tiles) >= share.evenness(max(blocks, 1)):
-            return share, WHOLE
-        return WHOLE, share
+    def _ready(self, turn: _Turn, new: Any) -> None:
+        """The weights of a tile of output channels, restored where it is a `new` one."""
+        from tvm.script.ir_builder import tirx as T
 
-    def _place(self, tile: Any) -> tuple[Any, Any]:
-        """The first output pixel of a tile."""
+        if not self._weights.scratch_bytes:
+            self._weights.unpack(turn.channels)
+            return
+        with T.If(new), T.Then():
+            self._weights.unpack(turn.channels)
+
+    def place(self, tile: Any) -> tuple[Any, Any]:
+        """Row and column of a tile's first pixel."""
         from tvm.script.ir_builder import tirx as T
 
         plan = self._plan
         if plan.across == 1:
             return tile, 0
-        y, x = T.floordiv(tile, plan.across), T.floormod(tile, plan.across) * plan.columns
-        last = plan.geometry.out_width - plan.columns
-        return y, x if plan.geometry.out_width % plan.columns == 0 else T.min(x, last)
+        row, column = T.floordiv(tile, plan.across), T.floormod(tile, plan.across) * plan.columns
+        last = plan.length - plan.columns
+        return row, column if plan.length % plan.columns == 0 else T.min(column, last)
 
-    def _accumulate(self, origin: tuple[int, int], o: Any, n: Any, first: Any, pixels: int) -> None:
-        """The sums of `pixels` tiles from the `first` on, to scratch."""
+    def _accumulate(
+        self,
+        origin: tuple[int, int],
+        turn: _Turn,
+        block: Any,
+        epilogue: Callable[[Any, int], None],
+    ) -> None:
+        """The sums of a turn, the `block`-th of its channels, to scratch. `epilogue(q, of)`: the
+        q-th part of the epilogue of the turn before."""
         from tvm.script.ir_builder import tirx as T
 
-        plan, vectors, micro = self._plan, self._blocking.vectors, self._micro
-        geometry = plan.geometry
+        plan, micro = self._plan, self._micro
+        pixels, vectors = self._blocking.pixels, self._blocking.vectors
         for vector in range(vectors):
-            at = Memory(self._start, (o * vectors + vector) * OUT * 4)
+            at = Memory(self._start, (turn.channels * vectors + vector) * OUT * 4)
             for k in range(pixels):
                 micro.load(k * vectors + vector, at, 0)
-        inputs = [self._input(origin, n, first + k) for k in range(pixels)]
+        inputs = [self._input(origin, turn, k) for k in range(pixels)]
         with (
-            T.serial(0, geometry.kernel[0]) as row,
+            T.serial(0, plan.geometry.kernel[0]) as row,
             T.serial(0, plan.taps) as tap,
             T.serial(0, plan.steps) as step,
         ):
-            number = (row * plan.taps + tap) * plan.steps + step
-            total = max(plan.tiles // self._blocking.pixels, 1) * plan.products
-            block = T.floordiv(first, self._blocking.pixels)
-            self._weights.prefetch(block * plan.products + number, total)
+            number = T.bind((row * plan.taps + tap) * plan.steps + step)
+            place = block * plan.products + number
+            self._weights.prefetch(place, self._blocks * plan.products)
             self._step(inputs, self._within(row, tap, step), number)
-        for vector in range(vectors):
-            for k in range(pixels):
-                at = Memory(self._sums, (k * ROWS * vectors + vector) * BYTES)
+            epilogue(number, plan.products)
+        for k in range(pixels):
+            place = self._resting(turn, k)
+            for vector in range(vectors):
+                at = Memory(self._sums, (place * vectors + vector) * BYTES)
                 micro.store(k * vectors + vector, at, vectors * BYTES)
+
+    def _resting(self, turn: _Turn, k: int) -> Any:
+        """Where in scratch, in pixels, the sums of a block's k-th tile are put."""
+
+        slots, length = self._slots
+        start = turn.half * (slots * length)
+        if self._plan.pitch is None:
+            return start + k * length
+        return start + self.place(turn.first + k)[1]
 
     def _step(self, inputs: list[Memory], within: Any, number: Any) -> None:
         blocking, micro = self._blocking, self._micro
@@ -155,13 +236,13 @@ class TileNest:
         codes, first = self._weights.codes()
         return Memory(codes, first + (number * self._blocking.vectors + vector) * size)
 
-    def _input(self, origin: tuple[int, int], n: Any, tile: Any) -> Memory:
-        """Where a tile's first pixel has its first tap."""
+    def _input(self, origin: tuple[int, int], turn: _Turn, k: int) -> Memory:
+        """Where the k-th tile's first pixel has its first tap."""
         geometry, pixel = self._plan.geometry, self._plan.pixel
         _, height, width, *_ = (int(extent) for extent in self._source.shape)
-        y, x = self._place(tile)
+        y, x = self.place(turn.first + k)
         row, column = y * geometry.stride[0] + origin[0], x * geometry.stride[1] + origin[1]
-        return Memory(self._source, ((n * height + row) * width + column) * pixel)
+        return Memory(self._source, ((turn.image * height + row) * width + column) * pixel)
 
     def _within(self, row: Any, tap: Any, step: Any) -> Any:
         """Bytes from a pixel's first tap to a step's."""
@@ -174,3 +255,63 @@ class TileNest:
             start = T.min(start, plan.run - plan.depth)
         down, across = plan.geometry.dilation
         return (row * down * width + tap * across) * plan.pixel + start
+
+    # -- epilogue ----------------------------------------------------------------------------------
+
+    @property
+    def flushed(self) -> tuple[int, int]:
+        """Runs of pixels of a block, and the pixels of each that are stored."""
+        slots, _ = self._slots
+        plan = self._plan
+        return slots, plan.columns if plan.pitch is None else plan.geometry.out_width
+
+    def sums(self, turn: _Turn, slot: Any, pixel: Any, vector: int) -> Any:
+        """A pixel's sums of a vector of output channels, as they rest."""
+        from tvm.script.ir_builder import tirx as T
+
+        number = pixel * self._blocking.vectors + vector
+        return self._sums[turn.half, slot, number, T.ramp(0, 1, OUT)]
+
+    def output(self, turn: _Turn, slot: Any) -> tuple[Any, Any]:
+        """Row and column of a run's first pixel."""
+        return self.place(turn.first + slot) if self._plan.pitch is None else (slot, 0)
+
+    @property
+    def vectors(self) -> int:
+        return self._blocking.vectors
+
+
+class _Epilogue:
+    """Stores a turn's sums, a group of neighbouring pixels after the other."""
+
+    def __init__(self, nest: TileNest, store: Store, outlet: Outlet) -> None:
+        self._nest, self._store, self._outlet = nest, store, outlet
+        self._slots, self._length = nest.flushed
+        together = lcm(nest.vectors, outlet.at_once) // nest.vectors
+        self._pixels = min(together, self._length)
+
+    @property
+    def _per_slot(self) -> int:
+        return -(-self._length // self._pixels)
+
+    @property
+    def groups(self) -> int:
+        return self._slots * self._per_slot
+
+    def part(self, turn: _Turn, groups: Any, number: Any, parts: int) -> None:
+        """The `number`-th of `parts` parts of the first `groups` groups."""
+        from tvm.script.ir_builder import tirx as T
+
+        first, end = (T.floordiv((number + i) * groups, parts) for i in range(2))
+        with T.serial(first, end) as group:
+            slot = T.bind(T.floordiv(group, self._per_slot))
+            start = T.floormod(group, self._per_slot) * self._pixels
+            if self._length % self._pixels:
+                start = T.min(start, self._length - self._pixels)
+            y, x = self._nest.output(turn, slot)
+            with self._outlet.together():
+                for pixel in range(self._pixels):
+                    for vector in range(self._nest.vectors):
+                        channel = (turn.channels * self._nest.vectors + vector) * OUT
+                        sums = self._nest.sums(turn, slot, start + pixel, vector)
+                        self._store(sums, turn.image, y, x + start + pixel, channel)

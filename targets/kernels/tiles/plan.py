@@ -23,12 +23,18 @@ from mpqdeploy.targets.layout import stored_channels
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`pixel`: bytes of a pixel of the input; `bytes`: those of a run that are channels."""
+    """`pixel`: bytes of a pixel of the input; `bytes`: those of a run that are channels.
+
+    `pitch`: None where tiles have pixels of one output row. Else the width of the padded input, in
+    whose memory the image is one long row: tiles then have pixels of several rows, and what lies
+    between those, and the products of the latter are for nothing (stride 1 only).
+    """
 
     geometry: Dense
     pixel: int
     taps: int  # runs of a kernel row
     bytes: int
+    pitch: int | None = None
 
     @classmethod
     def of(cls, reading: Reading) -> Plan:
@@ -73,19 +79,27 @@ class Plan:
     # -- output ------------------------------------------------------------------------------------
 
     @property
+    def length(self) -> int:
+        """Pixels of an output row, or of the image as one long row."""
+        geometry = self.geometry
+        if self.pitch is None:
+            return geometry.out_width
+        return (geometry.out_height - 1) * self.pitch + geometry.out_width
+
+    @property
     def across(self) -> int:
-        """Tiles of an output row."""
-        return -(-self.geometry.out_width // ROWS)
+        """Tiles of a row."""
+        return -(-self.length // ROWS)
 
     @property
     def columns(self) -> int:
         """Pixels of a tile; the last one of a row may begin inside the one before it."""
-        return -(-self.geometry.out_width // self.across)
+        return -(-self.length // self.across)
 
     @property
     def tiles(self) -> int:
         """Tiles of an image, by rows."""
-        return self.geometry.out_height * self.across
+        return self.across * (self.geometry.out_height if self.pitch is None else 1)
 
     # -- weights -----------------------------------------------------------------------------------
 
