@@ -93,8 +93,7 @@ class TileKernel:
             blocking = Blocking(1, blocking.vectors)
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
         weights = Weights(plan.weights(reading.weights, blocking.vectors), conv.weight_grid)
-        shape = blocking.shape(plan)
-        config = shape.config()
+        config = blocking.shape(plan).config()
         epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa)
         nest = TileNest(plan, self.micro, blocking, weights)
         with IRBuilder() as builder, T.prim_func():
@@ -109,7 +108,7 @@ class TileKernel:
             nest.bind(buffer, start_buffer)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                with self.micro.ready(shape, sizes):
+                with self.micro.ready(sizes):
                     nest.emit(plan.geometry.origin(source.layout), epilogue.store, epilogue, share)
         return Emitted(
             func=builder.get(),

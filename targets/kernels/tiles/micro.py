@@ -68,8 +68,8 @@ class Micro(Protocol):
     name: str
     isa: Isa
 
-    def ready(self, shape: Shape, config: Any) -> Any:
-        """A context in which tiles have these sizes. `config`: `Shape.config`, as a buffer."""
+    def ready(self, config: Any) -> Any:
+        """A context in which tiles have the sizes of `config`: `Shape.config`, as a buffer."""
 
     def load(self, tile: int, memory: Memory, stride: Any) -> None: ...
 
@@ -86,7 +86,7 @@ class Amx:
     isa = Isa.VNNI
 
     @contextmanager
-    def ready(self, shape: Shape, config: Any) -> Iterator[None]:
+    def ready(self, config: Any) -> Iterator[None]:
         from tvm.script.ir_builder import tirx as T
 
         answer = T.call_extern("int64", "syscall", ARCH_PRCTL, REQUEST, TILE_DATA)
@@ -139,14 +139,14 @@ class PlainTiles:
 
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
-        self._shape: Shape | None = None
+        self._config: Any = None
         self._tiles: Any = None
 
     @contextmanager
-    def ready(self, shape: Shape, config: Any) -> Iterator[None]:
+    def ready(self, config: Any) -> Iterator[None]:
         from tvm.script.ir_builder import tirx as T
 
-        self._shape = shape
+        self._config = config
         self._tiles = T.alloc_buffer((TILES, SIZE), "uint8", scope="global")
         yield
 
@@ -181,12 +181,13 @@ class PlainTiles:
             value = self._tiles[tile, row * BYTES + i]
             T.buffer_store(_bytes(memory.buffer), value, [memory.offset + row * stride + i])
 
-    def _extent(self, tile: int) -> tuple[int, int]:
-        """Rows of a tile, and their bytes."""
-        if self._shape is None:
-            raise ValueError("tiles have no sizes outside `ready`")
-        config = self._shape.config()
-        return int(config[48 + tile]), int(config[16 + 2 * tile])
+    def _extent(self, tile: int) -> tuple[Any, Any]:
+        """Rows of a tile, and their bytes: read as an instruction would, not known to LLVM, which
+        would unroll all of this."""
+        from tvm.script.ir_builder import tirx as T
+
+        rows, size = self._config[48 + tile], self._config[16 + 2 * tile]
+        return T.bind(T.cast(rows, "int32")), T.bind(T.cast(size, "int32"))
 
 
 def _bytes(buffer: Any) -> Any:

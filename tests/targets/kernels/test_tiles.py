@@ -49,7 +49,7 @@ def plan_of(case: Case) -> Plan:
 
 
 @each_level
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_geometry(kernel: TileKernel, isa: Isa, data: st.DataObject) -> None:
     weights, acts = ("b", "s2", "n3", "u4", "s5", "s8"), ("b", "u1", "s4", "u8", "s8")
