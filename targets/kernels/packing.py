@@ -199,16 +199,18 @@ class Weights:
         """
         from tvm.script.ir_builder import tirx as T
 
-        read, second_level, data = 0, 2, 1
         for buffer, array in zip(self._fields, self.constants, strict=True):
             count = lines or -(-array.shape[1] // LINE)
             for more in range(-(-count // parts)):
                 line = T.min(T.floordiv(part * count, parts) + more, count - 1)
-                address = T.address_of(buffer[self._tile + 1, line * LINE])
-                call = T.call_llvm_intrin(
-                    "void", "llvm.prefetch.p0", address, read, second_level, data
-                )
-                T.evaluate(call)
+                _prefetch(buffer[self._tile + 1, line * LINE])
+
+    def prefetch_units(self, unit: Any, units: int) -> None:
+        """Ask for `units` units of the current tile, from number `unit` on: see `load_unit`."""
+        for buffer, width in zip(self._fields, field_widths(code_bits(self.grid)), strict=True):
+            size = unpacked_at_once(self.grid) * width // 8
+            for first in range(0, units * size, LINE):
+                _prefetch(buffer[self._tile, unit * size + first])
 
     def unpack(self, tile: Any) -> None:
         """Restore `tile` into scratch, if there is any."""
@@ -269,3 +271,12 @@ class Weights:
         elif self.grid.signed:
             total = total + splat(-(1 << (self.grid.bits - 1)))
         return T.reinterpret(f"{byte_type(self.grid)}x{lanes}", total)
+
+
+def _prefetch(element: Any) -> None:
+    """Ask for the cache line of a buffer's element, to the second level."""
+    from tvm.script.ir_builder import tirx as T
+
+    read, second_level, data = 0, 2, 1
+    given = (T.address_of(element), read, second_level, data)
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch.p0", *given))

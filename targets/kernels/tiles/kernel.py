@@ -22,11 +22,11 @@ from mpqdeploy.targets.kernels.geometry import (
     stored_zero,
 )
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
-from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import Blocking, TileNest
 from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
@@ -92,7 +92,8 @@ class TileKernel:
         elif schedule["flat"]:  # another reader wants a wider border: the rows lie too far apart
             blocking = Blocking(1, blocking.vectors)
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
-        weights = Weights(plan.weights(reading.weights, blocking.vectors), conv.weight_grid)
+        codes = plan.weights(reading.weights, blocking.vectors)
+        weights = tile_weights(codes, conv.weight_grid, plan.products, blocking.blocks(plan))
         config = blocking.shape(plan).config()
         epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa)
         nest = TileNest(plan, self.micro, blocking, weights)
@@ -100,7 +101,7 @@ class TileKernel:
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
             epilogue.declare_reads()
-            weights.declare()
+            weights.packed.declare()
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
             sizes = T.arg("sizes", T.buffer(config.shape, "uint8"))
             epilogue.declare_constants()
@@ -113,7 +114,7 @@ class TileKernel:
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
-            constants=(*weights.constants, start, config, *epilogue.constants),
+            constants=(*weights.packed.constants, start, config, *epilogue.constants),
             writes=epilogue.writes,
         )
 

@@ -21,11 +21,9 @@ from typing import Any
 
 from mpqdeploy.targets.kernels.flush import Outlet, Store
 from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.kernels.tiles.micro import (
     BYTES,
-    GROUP,
     OUT,
     ROWS,
     TILES,
@@ -34,6 +32,7 @@ from mpqdeploy.targets.kernels.tiles.micro import (
     Shape,
 )
 from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.kernels.tiles.weights import TileWeights
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,10 @@ class Blocking:
         """Tiles of activations; the others have weights."""
         return (TILES - self.sums) // 2
 
+    def blocks(self, plan: Plan) -> int:
+        """Blocks of pixel tiles of all images."""
+        return plan.geometry.batch * -(-plan.tiles // self.pixels)
+
     def shape(self, plan: Plan) -> Shape:
         return Shape(pixels=plan.columns, depth=plan.depth, sums=self.sums, inputs=self.inputs)
 
@@ -69,7 +72,7 @@ class _Turn:
 class TileNest:
     """Emits the loops; its owner declares the buffers."""
 
-    def __init__(self, plan: Plan, micro: Micro, blocking: Blocking, weights: Weights) -> None:
+    def __init__(self, plan: Plan, micro: Micro, blocking: Blocking, weights: TileWeights) -> None:
         """`blocking` has no more pixel tiles than `plan`."""
         self._plan = plan
         self._micro = micro
@@ -98,7 +101,8 @@ class TileNest:
         slots, length = self._slots
         shape = (2, slots, length * vectors, OUT)
         self._sums = T.alloc_buffer(shape, "int32", scope="global")
-        turns = channel_vectors(self._plan.geometry.out_channels, OUT) // vectors * self._blocks
+        tiles = channel_vectors(self._plan.geometry.out_channels, OUT) // vectors
+        turns = tiles * self._blocking.blocks(self._plan)
         if vectors * OUT % outlet.unit:  # two shares must not write parts of one word
             with share.once():
                 self._turns(origin, store, outlet, turns, WHOLE)
@@ -112,11 +116,6 @@ class TileNest:
             return self._blocking.pixels, ROWS
         return self._plan.geometry.out_height, self._plan.pitch
 
-    @property
-    def _blocks(self) -> int:
-        """Blocks of pixel tiles of all images."""
-        return self._plan.geometry.batch * -(-self._plan.tiles // self._blocking.pixels)
-
     def _turns(
         self, origin: tuple[int, int], store: Store, outlet: Outlet, turns: int, share: Share
     ) -> None:
@@ -126,11 +125,11 @@ class TileNest:
         epilogue = _Epilogue(self, store, outlet)
         before = _Turn(*(self._before[i] for i in range(len(fields(_Turn)))))
         with share.loop(turns) as number:
-            block = T.bind(T.floormod(number, self._blocks))
+            block = T.bind(T.floormod(number, self._blocking.blocks(self._plan)))
             turn = self._turn(number, block)
-            self._ready(turn, T.Or(block == 0, number == first))
+            self._weights.begin(turn.channels, block, number == first)
             parts = T.bind(T.if_then_else(number > first, epilogue.groups, 0))
-            self._accumulate(origin, turn, block, lambda q, of: epilogue.part(before, parts, q, of))
+            self._accumulate(origin, turn, lambda q, of: epilogue.part(before, parts, q, of))
             for i, field in enumerate(fields(turn)):
                 T.buffer_store(self._before, getattr(turn, field.name), [i])
         with T.If(end > first), T.Then():
@@ -145,21 +144,11 @@ class TileNest:
         if plan.tiles % pixels:
             first = T.min(first, plan.tiles - pixels)
         return _Turn(
-            channels=T.bind(T.floordiv(number, self._blocks)),
+            channels=T.bind(T.floordiv(number, self._blocking.blocks(self._plan))),
             image=T.bind(T.floordiv(block, in_image)),
             first=T.bind(first),
             half=T.floormod(number, 2),
         )
-
-    def _ready(self, turn: _Turn, new: Any) -> None:
-        """The weights of a tile of output channels, restored where it is a `new` one."""
-        from tvm.script.ir_builder import tirx as T
-
-        if not self._weights.scratch_bytes:
-            self._weights.unpack(turn.channels)
-            return
-        with T.If(new), T.Then():
-            self._weights.unpack(turn.channels)
 
     def place(self, tile: Any) -> tuple[Any, Any]:
         """Row and column of a tile's first pixel."""
@@ -176,11 +165,10 @@ class TileNest:
         self,
         origin: tuple[int, int],
         turn: _Turn,
-        block: Any,
         epilogue: Callable[[Any, int], None],
     ) -> None:
-        """The sums of a turn, the `block`-th of its channels, to scratch. `epilogue(q, of)`: the
-        q-th part of the epilogue of the turn before."""
+        """The sums of a turn, to scratch. `epilogue(q, of)`: the q-th part of the epilogue of the
+        turn before."""
         from tvm.script.ir_builder import tirx as T
 
         plan, micro = self._plan, self._micro
@@ -196,9 +184,9 @@ class TileNest:
             T.serial(0, plan.steps) as step,
         ):
             number = T.bind((row * plan.taps + tap) * plan.steps + step)
-            place = block * plan.products + number
-            self._weights.prefetch(place, self._blocks * plan.products)
+            self._weights.product(number)
             self._step(inputs, self._within(row, tap, step), number)
+            self._weights.after(number)
             epilogue(number, plan.products)
         for k in range(pixels):
             place = self._resting(turn, k)
@@ -232,9 +220,7 @@ class TileNest:
                 micro.multiply(k * blocking.vectors + vector, activations, tile)
 
     def _weight(self, number: Any, vector: int) -> Memory:
-        size = self._plan.depth // GROUP * BYTES
-        codes, first = self._weights.codes()
-        return Memory(codes, first + (number * self._blocking.vectors + vector) * size)
+        return self._weights.at(number, vector * self._plan.depth * OUT)
 
     def _input(self, origin: tuple[int, int], turn: _Turn, k: int) -> Memory:
         """Where the k-th tile's first pixel has its first tap."""

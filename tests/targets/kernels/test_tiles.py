@@ -94,9 +94,26 @@ def test_steps_and_rows_of_tiles(
 
 
 @each_level
+@pytest.mark.parametrize("weights", ["b", "s2", "s3", "u4", "s7", "s8"])
+def test_small_images_are_one_long_row(kernel: TileKernel, isa: Isa, weights: str) -> None:
+    """One block of pixels: narrow weights are restored as they are used. In a buffer of wider rows
+    than the kernel asks for, the image may be more than one block."""
+    case = convolution(image=(1, 7, 7, 64), out=33, weights=weights)
+    schedules = kernel.schedules(case.step, case.tensors, isa)
+    assert schedules[0] == {"pixels": 4, "vectors": 1, "flat": 1}
+    for extra in (0, 1, 8):
+        found = accumulators(case, kernel, isa, schedules[0], extra)
+        np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+@each_level
 def test_shares(kernel: TileKernel, isa: Isa) -> None:
     for out in (20, 64):  # shared by rows, and by output channels
         case = convolution(image=(1, 5, 20, 20), out=out, weights="s4", acts="u4")
+        small = convolution(image=(1, 7, 7, 64), out=out, weights="s4", acts="u4")
+        flat = {**kernel.schedules(small.step, small.tensors, isa)[0], SHARES: 3}
+        found = accumulators(small, kernel, isa, flat)
+        np.testing.assert_array_equal(found, expected(small).astype(np.float32))
         for schedule in kernel.schedules(case.step, case.tensors, isa):
             found = accumulators(case, kernel, isa, {**schedule, SHARES: 3})
             np.testing.assert_array_equal(found, expected(case).astype(np.float32))
