@@ -119,12 +119,17 @@ def host() -> Target:
     return Target(name="host", isa=isa, cpu=_MCPU[isa], features=extra if isa is Isa.VNNI else ())
 
 
+# Ice Lake and Zen 4, and what came after; Sapphire Rapids.
+_VBMI = ("avx512vbmi", "avx512vbmi2", "avx512bitalg", "avx512vpopcntdq")
+_AMX = (*_VBMI, "amx-tile", "amx-int8")
 NAMED: Mapping[str, Target] = {
-    name: Target(name=name, isa=isa, cpu=_MCPU[isa])
-    for name, isa in (
-        ("x86-64-vnni", Isa.VNNI),
-        ("x86-64-avx2", Isa.AVX2),
-        ("x86-64", Isa.PORTABLE),
+    name: Target(name=name, isa=isa, cpu=_MCPU[isa], features=features)
+    for name, isa, features in (
+        ("x86-64-amx", Isa.VNNI, _AMX),
+        ("x86-64-vbmi", Isa.VNNI, _VBMI),
+        ("x86-64-vnni", Isa.VNNI, ()),
+        ("x86-64-avx2", Isa.AVX2, ()),
+        ("x86-64", Isa.PORTABLE, ()),
     )
 }
 

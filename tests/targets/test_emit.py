@@ -1,21 +1,27 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels import KERNELS
+from mpqdeploy.targets.kernels import KERNELS, kernels_for
+from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.passes.emit import Module, emit
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.layout import plan_layouts
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.passes.select import select
 from mpqdeploy.targets.program import Program
+from mpqdeploy.targets.target import NAMED
 from tests.targets import graphs
 
 
-def emitted(program: Program, isa: Isa = Isa.PORTABLE) -> Module:
-    choices = select(program, isa, KERNELS)
+def emitted(
+    program: Program, isa: Isa = Isa.PORTABLE, kernels: Sequence[Kernel] = KERNELS
+) -> Module:
+    choices = select(program, isa, kernels)
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})
     return emit(program, choices, layouts, isa)
 
@@ -75,3 +81,13 @@ def test_constant_bytes_count_every_array_once(chain: tuple[Program, Module]) ->
     distinct = {(a.dtype.str, a.shape, a.tobytes()): a.nbytes for a in arrays}
     assert module.constant_bytes == sum(distinct.values())
     assert len({id(array) for array in arrays}) == len(distinct)
+
+
+def test_the_system_is_asked_once_for_what_several_kernels_demand() -> None:
+    program = integerize(normalize(graphs.conv_chain(1, channels=(3, 16, 16, 32))))
+    target = NAMED["x86-64-amx"]
+    module = emitted(program, target.isa, kernels_for(target.features))
+    texts = {v.name_hint: f.script() for v, f in module.relax.functions_items()}
+    asking = {name: text.count("syscall") for name, text in texts.items() if "syscall" in text}
+    assert asking == {"main_kernels": 1, "trace_kernels": 1}  # the chain of a run, that of a trace
+    assert len([text for text in texts.values() if "llvm.x86.tdpbusd" in text]) == 3

@@ -47,6 +47,26 @@ def test_extra_features_reach_llvm_only_above_vnni(monkeypatch: pytest.MonkeyPat
     assert host().features == ()
 
 
+def test_tiles_are_features_of_programs_that_the_system_lends_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_flags(monkeypatch, *REQUIRED[Isa.VNNI], "amx_tile", "amx_int8")
+    monkeypatch.setattr(module, "tiles_permitted", lambda: True)
+    assert host().features == ("amx-tile", "amx-int8")
+    monkeypatch.setattr(module, "tiles_permitted", lambda: False)
+    assert host().features == ()
+    assert {"amx_tile", "amx_int8"} <= set(NAMED["x86-64-amx"].missing())
+
+
+def test_tiles_are_not_asked_for_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> bool:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(module, "tiles_permitted", asked)
+    with_flags(monkeypatch, *REQUIRED[Isa.VNNI])
+    assert host().features == ()
+
+
 def test_target_of_another_machine_names_the_missing_feature(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -70,6 +90,7 @@ def test_every_named_target_is_known_to_llvm() -> None:
         assert built.attrs["mcpu"] == target.cpu
         special = [f for f in REQUIRED[target.isa] if f.startswith(("avx", "fma"))]
         assert codegen.target_has_features([wanted.get(f, f) for f in special], built)
+        assert codegen.target_has_features(list(target.features), built)
 
 
 def test_every_extra_feature_is_known_to_llvm() -> None:

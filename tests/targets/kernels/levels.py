@@ -11,7 +11,7 @@ from mpqdeploy.targets.kernels import PREFERRED, SPECIAL
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.target import NAMED, Target
 
-LEVELS = {target.isa: target for target in NAMED.values()}
+LEVELS = {target.isa: target for target in NAMED.values() if not target.features}
 NEEDED = {
     kernel.name: (feature,)
     for feature, kernels in (*PREFERRED.items(), *SPECIAL.items())
