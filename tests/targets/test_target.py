@@ -22,7 +22,8 @@ def with_flags(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(TargetError, match=r"'x86-64-vni'.*host, x86-64-vnni, x86-64-avx2, x86-64"):
+    names = "host, x86-64-amx, x86-64-vbmi, x86-64-vnni, x86-64-avx2, x86-64"
+    with pytest.raises(TargetError, match=rf"'x86-64-vni'.*{names}"):
         load_target("x86-64-vni")
 
 
