@@ -1,7 +1,7 @@
 """`TileKernel`: dense convolutions of byte activations, by products of tiles.
 
-Any weight width, as for `DotKernel`: narrow weights take less memory and are restored to bytes,
-once for every tile of output channels.
+Any weight width, as for `DotKernel`: narrow weights take less memory and are restored to bytes
+(`tiles/weights.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mpqdeploy.targets.kernels.geometry import (
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
-from mpqdeploy.targets.kernels.tiles.nest import Blocking, TileNest
-from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.kernels.tiles.nest import TileNest
+from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step

@@ -22,41 +22,9 @@ from typing import Any
 from mpqdeploy.targets.kernels.flush import Outlet, Store
 from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
-from mpqdeploy.targets.kernels.tiles.micro import (
-    BYTES,
-    OUT,
-    ROWS,
-    TILES,
-    Memory,
-    Micro,
-    Shape,
-)
-from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.kernels.tiles.micro import BYTES, OUT, ROWS, TILES, Memory, Micro
+from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.weights import TileWeights
-
-
-@dataclass(frozen=True)
-class Blocking:
-    """Sums that are held in tiles: of `pixels` tiles of pixels by `vectors` of output channels."""
-
-    pixels: int
-    vectors: int
-
-    @property
-    def sums(self) -> int:
-        return self.pixels * self.vectors
-
-    @property
-    def inputs(self) -> int:
-        """Tiles of activations; the others have weights."""
-        return (TILES - self.sums) // 2
-
-    def blocks(self, plan: Plan) -> int:
-        """Blocks of pixel tiles of all images."""
-        return plan.geometry.batch * -(-plan.tiles // self.pixels)
-
-    def shape(self, plan: Plan) -> Shape:
-        return Shape(pixels=plan.columns, depth=plan.depth, sums=self.sums, inputs=self.inputs)
 
 
 @dataclass(frozen=True)
@@ -196,7 +164,6 @@ class TileNest:
 
     def _resting(self, turn: _Turn, k: int) -> Any:
         """Where in scratch, in pixels, the sums of a block's k-th tile are put."""
-
         slots, length = self._slots
         start = turn.half * (slots * length)
         if self._plan.pitch is None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS
+from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS, TILES, Shape
 from mpqdeploy.targets.layout import stored_channels
 
 
@@ -128,3 +128,27 @@ class Plan:
     def start(self, step: int) -> int:
         """The first byte of a step in its run."""
         return min(step * self.depth, self.run - self.depth)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """Sums that are held in tiles: of `pixels` tiles of pixels by `vectors` of output channels."""
+
+    pixels: int
+    vectors: int
+
+    @property
+    def sums(self) -> int:
+        return self.pixels * self.vectors
+
+    @property
+    def inputs(self) -> int:
+        """Tiles of activations; the others have weights."""
+        return (TILES - self.sums) // 2
+
+    def blocks(self, plan: Plan) -> int:
+        """Blocks of pixel tiles of all images."""
+        return plan.geometry.batch * -(-plan.tiles // self.pixels)
+
+    def shape(self, plan: Plan) -> Shape:
+        return Shape(pixels=plan.columns, depth=plan.depth, sums=self.sums, inputs=self.inputs)
