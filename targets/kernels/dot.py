@@ -20,6 +20,7 @@ from mpqdeploy.targets.kernels.dot_inner import (
     GROUP,
     DotInner,
     Micro,
+    dot_operand,
     order_weights,
     start_values,
     unpack_step,
@@ -31,7 +32,6 @@ from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import (
     Dense,
     cannot_overflow,
-    dense_operand,
     largest_stored,
     operand_of_dense,
     padded_buffer,
@@ -66,13 +66,7 @@ class DotKernel:
         self.name = micro.name
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
-        found = dense_operand(step, tensors)
-        if isa != self.micro.isa or found is None:
-            return False
-        conv, _, grid = found
-        largest = largest_stored(grid)
-        fits = conv.weight_grid.low >= -128 and conv.weight_grid.high <= 127
-        return fits and cannot_overflow(conv.weights, largest)
+        return isa == self.micro.isa and dot_operand(step, tensors) is not None
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         conv, _, grid = operand_of_dense(step, tensors)

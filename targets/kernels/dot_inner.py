@@ -15,10 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.geometry import (
+    Dense,
+    cannot_overflow,
+    dense_operand,
+    largest_stored,
+)
 from mpqdeploy.targets.kernels.nest import Level, channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, code_bits, unpacked_at_once
-from mpqdeploy.targets.program import Grid
+from mpqdeploy.targets.program import Conv, Grid, Step
 
 GROUP = 4  # input channels that one step multiplies and adds
 MOST_GROUPS = 8  # groups of one step: what one vector and 1-bit weights need
@@ -44,6 +50,17 @@ class Micro(Protocol):
 
         `word`: 4 stored bytes as an int32; `load(start, count)`: int8 weights in `order`'s order.
         """
+
+
+def dot_operand(step: Step, tensors: Tensors) -> Conv | None:
+    """The step's convolution where it is a dense one of stored bytes and signed bytes, whose int32
+    sums cannot overflow."""
+    found = dense_operand(step, tensors)
+    if found is None:
+        return None
+    conv, _, grid = found
+    fits = conv.weight_grid.low >= -128 and conv.weight_grid.high <= 127
+    return conv if fits and cannot_overflow(conv.weights, largest_stored(grid)) else None
 
 
 def order_weights(

@@ -11,16 +11,9 @@ from dataclasses import replace
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.dot_inner import start_values
+from mpqdeploy.targets.kernels.dot_inner import dot_operand, start_values
 from mpqdeploy.targets.kernels.dot_reading import Reading
-from mpqdeploy.targets.kernels.geometry import (
-    cannot_overflow,
-    dense_operand,
-    largest_stored,
-    operand_of_dense,
-    padded_buffer,
-    stored_zero,
-)
+from mpqdeploy.targets.kernels.geometry import operand_of_dense, padded_buffer, stored_zero
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
@@ -47,12 +40,8 @@ class TileKernel:
         self._least_columns = least_columns
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
-        found = dense_operand(step, tensors)
-        if isa != self.micro.isa or found is None:
-            return False
-        conv, _, grid = found
-        fits = conv.weight_grid.low >= -128 and conv.weight_grid.high <= 127
-        if not fits or not cannot_overflow(conv.weights, largest_stored(grid)):
+        conv = dot_operand(step, tensors)
+        if isa != self.micro.isa or conv is None:
             return False
         plan = Plan.of(Reading.of(step, tensors))
         # Bipolar weights are never 0, as those of what is no channel must be.
@@ -63,8 +52,10 @@ class TileKernel:
         plan = Plan.of(reading)
         vectors = channel_vectors(plan.geometry.out_channels, OUT)
         flat = flattened(plan, step, tensors, reading.operand)
-        wide = divisors(vectors, MOST_SUMS // flat.tiles) if flat else []
-        found = [{"pixels": flat.tiles, "vectors": n, "flat": 1} for n in wide[-1:] if flat]
+        found: list[Schedule] = []
+        if flat:
+            widest = divisors(vectors, MOST_SUMS // flat.tiles)[-1]
+            found.append({"pixels": flat.tiles, "vectors": widest, "flat": 1})
         for pixels, wanted in BLOCKINGS:
             if vectors % wanted == 0 and pixels <= plan.tiles:
                 found.append({"pixels": pixels, "vectors": wanted, "flat": 0})

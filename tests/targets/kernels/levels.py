@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,14 @@ def target_for(isa: Isa, kernel: Kernel | None = None) -> Target:
     """The level, with the features of a kernel that is not on all CPUs of it."""
     features = NEEDED.get(kernel.name, ()) if kernel else ()
     return replace(LEVELS[isa], features=features)
+
+
+def where_it_runs(kernel: Kernel, isa: Isa) -> Any:
+    """The two as parameters of a test, which is skipped where this machine lacks what they need."""
+    missing = target_for(isa, kernel).missing()
+    reason = f"this machine lacks {', '.join(missing)}"
+    marks = pytest.mark.skipif(bool(missing), reason=reason)
+    return pytest.param(kernel, isa, id=kernel.name, marks=marks)
 
 
 def require(isa: Isa, kernel: Kernel | None = None) -> None:

@@ -28,7 +28,7 @@ from tests.targets.kernels.convolutions import (
     expected,
     runs_here,
 )
-from tests.targets.kernels.levels import target_for
+from tests.targets.kernels.levels import where_it_runs
 from tests.targets.kernels.strategies import convolutions
 
 
@@ -46,13 +46,7 @@ STANDING_IN = [
     for micro in (WithoutVbmi(), *(Gather(isa) for isa in Isa))
     if runs_here(micro.isa)
 ]
-LACKING = target_for(Isa.VNNI, PERMUTE).missing()
-ITSELF = pytest.param(
-    PERMUTE,
-    Isa.VNNI,
-    id="permute",
-    marks=pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks {LACKING[:1]}"),
-)
+ITSELF = where_it_runs(PERMUTE, Isa.VNNI)
 each_level = pytest.mark.parametrize(("kernel", "isa"), [ITSELF, *STANDING_IN])
 ZEN4 = Target(name="zen4", isa=Isa.VNNI, cpu="znver4", features=("avx512vbmi",))
 

@@ -23,21 +23,15 @@ from tests.targets.kernels.convolutions import (
     expected,
     runs_here,
 )
-from tests.targets.kernels.levels import target_for
+from tests.targets.kernels.levels import where_it_runs
 from tests.targets.kernels.strategies import convolutions
 
-LACKING = target_for(Isa.VNNI, DOT_AMX).missing()
-ITSELF = pytest.param(
-    TileKernel(Amx(), least_columns=1),
-    Isa.VNNI,
-    id="amx",
-    marks=pytest.mark.skipif(bool(LACKING), reason=f"this machine lacks {LACKING[:1]}"),
-)
 STANDING_IN = [
     pytest.param(TileKernel(PlainTiles(isa), least_columns=1), isa, id=f"plain-{isa}")
     for isa in Isa
     if runs_here(isa)
 ]
+ITSELF = where_it_runs(TileKernel(Amx(), least_columns=1), Isa.VNNI)
 each_level = pytest.mark.parametrize(("kernel", "isa"), [ITSELF, *STANDING_IN])
 RAPIDS = NAMED["x86-64-amx"]
 
