@@ -187,9 +187,17 @@ class Weights:
         """Cache lines that a packed tile fills."""
         return sum(-(-array.shape[1] // LINE) for array in self.constants)
 
-    def prefetch(self, part: Any, parts: int, *, lines: int | None = None) -> None:
+    def prefetch(
+        self,
+        part: Any,
+        parts: int,
+        *,
+        lines: int | None = None,
+        piece: tuple[int, int] = (0, 1),
+    ) -> None:
         """Ask for a share of what lies behind the current tile, of its length unless `lines` are
-        given: all of it over `parts` calls.
+        given: all of it over `parts` calls. Of a share that is asked for in pieces, number and
+        count.
 
         That is the next tile, or behind the last one what the chain's next kernel begins with: a
         network's constants lie in the order of its steps (`passes/chain.py`). They come from a
@@ -201,7 +209,8 @@ class Weights:
 
         for buffer, array in zip(self._fields, self.constants, strict=True):
             count = lines or -(-array.shape[1] // LINE)
-            for more in range(-(-count // parts)):
+            each, (number, pieces) = -(-count // parts), piece
+            for more in range(each * number // pieces, each * (number + 1) // pieces):
                 line = T.min(T.floordiv(part * count, parts) + more, count - 1)
                 _prefetch(buffer[self._tile + 1, line * LINE])
 

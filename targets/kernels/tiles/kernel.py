@@ -18,21 +18,22 @@ from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest
+from mpqdeploy.targets.kernels.tiles.pairs import HALF, Pairs, paired, paired_weights
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
-from mpqdeploy.targets.program import Step
+from mpqdeploy.targets.program import Conv, Step
 
 LEAST_COLUMNS = 4  # pixels of a tile: with fewer, loading weights takes all the time
-BLOCKINGS = ((2, 2), (4, 1), (1, 4), (1, 1))  # tiles of pixels by vectors of output channels
-MOST_SUMS = TILES - 2
+BLOCKINGS = ((1, 2), (2, 1), (1, 1))  # tiles of pixels by vectors of output channels
+MOST_SUMS = TILES - 2  # a tile of activations and one of weights go with them
 NARROW = 11  # columns: products of so few pixels wait for each other's sums
 
 
 class TileKernel:
     """Convolutions whose output rows fill a part of a tile's rows, `least_columns` or more."""
 
-    version = 1
+    version = 2
 
     def __init__(self, micro: Micro, *, least_columns: int = LEAST_COLUMNS) -> None:
         self.micro = micro
@@ -83,7 +84,14 @@ class TileKernel:
         elif schedule["flat"]:  # another reader wants a wider border: the rows lie too far apart
             blocking = Blocking(1, blocking.vectors)
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
-        codes = plan.weights(reading.weights, blocking.vectors)
+        origin, kernel_weights = plan.geometry.origin(source.layout), reading.weights
+        pairs = None
+        two_rows = paired_rows(plan, conv, source.layout, tensor.shape)
+        if two_rows:
+            pairs = Pairs.of(plan, *padded_size(source.layout, tensor.shape), origin[0])
+            plan, origin = two_rows, (0, origin[1])
+            kernel_weights = paired_weights(conv.weights, pairs.pixel)
+        codes = plan.weights(kernel_weights, blocking.vectors)
         weights = tile_weights(codes, conv.weight_grid, plan.products, blocking.blocks(plan))
         config = blocking.shape(plan).config()
         epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa)
@@ -97,11 +105,14 @@ class TileKernel:
             sizes = T.arg("sizes", T.buffer(config.shape, "uint8"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            nest.bind(buffer, start_buffer)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
+                if pairs:
+                    copied = pairs.allocate(plan.geometry.batch)
+                    pairs.emit(buffer, copied)
+                nest.bind(copied if pairs else buffer, start_buffer)
                 with self.micro.ready(sizes):
-                    nest.emit(plan.geometry.origin(source.layout), epilogue.store, epilogue, share)
+                    nest.emit(origin, epilogue.store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
@@ -110,13 +121,26 @@ class TileKernel:
         )
 
 
+def padded_size(layout: Layout, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor of this shape in such a buffer."""
+    top, left, bottom, right = layout.padding
+    return top + shape[1] + bottom, left + shape[2] + right
+
+
+def paired_rows(plan: Plan, conv: Conv, layout: Layout, shape: tuple[int, ...]) -> Plan | None:
+    """`plan` on pairs of rows; None where that is no better, or where rows are short."""
+    _, width = padded_size(layout, shape)
+    if conv.weight_grid.bipolar or width * plan.pixel < HALF:
+        return None
+    return paired(plan, conv.weights.shape[2])
+
+
 def flattened(plan: Plan, step: Step, tensors: Tensors, layout: Layout) -> Plan | None:
     """`plan` for an image as one long row, in a buffer of this layout; None where rows fill tiles,
     or where that is more than one block."""
     geometry = plan.geometry
     if geometry.stride != (1, 1) or geometry.out_width > NARROW or geometry.out_height == 1:
         return None
-    _, left, _, right = layout.padding
-    width = operand_of_dense(step, tensors)[1].shape[2]
-    flat = replace(plan, pitch=left + width + right)
+    _, pitch = padded_size(layout, operand_of_dense(step, tensors)[1].shape)
+    flat = replace(plan, pitch=pitch)
     return flat if flat.tiles <= MOST_SUMS else None

@@ -30,24 +30,22 @@ REFUSED = "the system does not lend this process tile registers (AMX): compile f
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Sizes of a kernel's tiles: `pixels` rows of `depth` bytes of input; `sums` of the 8 tiles
-    accumulate, then `inputs` hold activations, and the rest weights."""
+    """Sizes of a kernel's tiles: `pixels` rows of `depth` bytes of input; the first `sums` tiles
+    accumulate, the next one holds activations, and `weights` more hold weights."""
 
     pixels: int
     depth: int
     sums: int
-    inputs: int
+    weights: int
 
     def config(self) -> NDArray[np.uint8]:
         """What ldtilecfg reads: palette 1, bytes per row of every tile, rows of every tile."""
-        row = [BYTES] * self.sums + [self.depth] * self.inputs
-        row += [BYTES] * (TILES - len(row))
-        rows = [self.pixels] * (self.sums + self.inputs)
-        rows += [self.depth // GROUP] * (TILES - len(rows))
+        row = [BYTES] * self.sums + [self.depth] + [BYTES] * self.weights
+        rows = [self.pixels] * (self.sums + 1) + [self.depth // GROUP] * self.weights
         found = np.zeros(BYTES, np.uint8)
         found[0] = 1
-        found[16:32] = np.array(row, "<u2").view(np.uint8)
-        found[48:56] = rows
+        found[16 : 16 + 2 * len(row)] = np.array(row, "<u2").view(np.uint8)
+        found[48 : 48 + len(rows)] = rows
         return found
 
 

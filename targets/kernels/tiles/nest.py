@@ -4,8 +4,9 @@ turns: tiles of output channels (weights made ready once) > images > blocks of p
     > sums in tiles: kernel rows > runs > steps, and the epilogue of the turn before
 
 Tiles and vectors are different parts of a processor: while the ones multiply, the others make codes
-of the sums of the turn before, which rest in scratch. So every product is followed by a part of
-that epilogue [o].
+of the sums of the turn before, which rest in scratch. So products are followed by parts of that
+epilogue [o]. Products are few and short (16 cycles), so they are written out as far as `WRITTEN`
+allows: addresses are constants then, and which part of the epilogue follows is no question [o].
 
 Where blocks do not divide an image, the last one begins inside the one before it, as do the last
 tile of a row and the last pixels that are stored together: some are computed twice, none is
@@ -14,17 +15,22 @@ missing, and there is one piece of code for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from math import lcm
+from itertools import product
+from math import lcm, prod
 from typing import Any
 
 from mpqdeploy.targets.kernels.flush import Outlet, Store
 from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
-from mpqdeploy.targets.kernels.tiles.micro import BYTES, OUT, ROWS, TILES, Memory, Micro
+from mpqdeploy.targets.kernels.tiles.micro import BYTES, OUT, ROWS, Memory, Micro
+from mpqdeploy.targets.kernels.tiles.parts import Part
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.weights import TileWeights
+
+WRITTEN = 12  # products that are written out at most; loops go round them
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class _Turn:
     """A tile of output channels for a block of pixels: TIR expressions."""
 
     channels: Any  # which tile of output channels
+    block: Any  # which block of pixels
     image: Any
     first: Any  # its first pixel tile in the image
     half: Any  # of the scratch
@@ -91,31 +98,44 @@ class TileNest:
 
         first, end = share.first(turns), share.end(turns)
         epilogue = _Epilogue(self, store, outlet)
-        before = _Turn(*(self._before[i] for i in range(len(fields(_Turn)))))
+        # The first turn has none before it, and makes codes of nothing in its own place: they are
+        # written again.
+        self._remember(self._turn(first))
         with share.loop(turns) as number:
-            block = T.bind(T.floormod(number, self._blocking.blocks(self._plan)))
-            turn = self._turn(number, block)
-            self._weights.begin(turn.channels, block, number == first)
-            parts = T.bind(T.if_then_else(number > first, epilogue.groups, 0))
-            self._accumulate(origin, turn, lambda q, of: epilogue.part(before, parts, q, of))
-            for i, field in enumerate(fields(turn)):
-                T.buffer_store(self._before, getattr(turn, field.name), [i])
-        with T.If(end > first), T.Then():
-            epilogue.part(before, epilogue.groups, 0, 1)
+            turn = self._turn(number)
+            before = self._remembered()
+            self._weights.begin(turn.channels, turn.block, number == first)
+            self._accumulate(origin, turn, before, epilogue)
+            self._remember(turn)
+        with T.If(end > first), T.Then(), T.serial(0, epilogue.groups) as group:
+            epilogue.group(self._remembered(), group)
 
-    def _turn(self, number: Any, block: Any) -> _Turn:
+    def _remember(self, turn: _Turn) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        for i, field in enumerate(fields(turn)):
+            T.buffer_store(self._before, getattr(turn, field.name), [i])
+
+    def _remembered(self) -> _Turn:
+        from tvm.script.ir_builder import tirx as T
+
+        return _Turn(*(T.bind(self._before[i]) for i in range(len(fields(_Turn)))))
+
+    def _turn(self, number: Any) -> _Turn:
         from tvm.script.ir_builder import tirx as T
 
         plan, pixels = self._plan, self._blocking.pixels
+        block = T.bind(T.floormod(number, self._blocking.blocks(plan)))
         in_image = -(-plan.tiles // pixels)
         first = T.floormod(block, in_image) * pixels
         if plan.tiles % pixels:
             first = T.min(first, plan.tiles - pixels)
         return _Turn(
-            channels=T.bind(T.floordiv(number, self._blocking.blocks(self._plan))),
+            channels=T.bind(T.floordiv(number, self._blocking.blocks(plan))),
+            block=block,
             image=T.bind(T.floordiv(block, in_image)),
             first=T.bind(first),
-            half=T.floormod(number, 2),
+            half=T.bind(T.floormod(number, 2)),
         )
 
     def place(self, tile: Any) -> tuple[Any, Any]:
@@ -130,15 +150,9 @@ class TileNest:
         return row, column if plan.length % plan.columns == 0 else T.min(column, last)
 
     def _accumulate(
-        self,
-        origin: tuple[int, int],
-        turn: _Turn,
-        epilogue: Callable[[Any, int], None],
+        self, origin: tuple[int, int], turn: _Turn, before: _Turn, epilogue: _Epilogue
     ) -> None:
-        """The sums of a turn, to scratch. `epilogue(q, of)`: the q-th part of the epilogue of the
-        turn before."""
-        from tvm.script.ir_builder import tirx as T
-
+        """The sums of a turn, to scratch, and the epilogue of the turn before."""
         plan, micro = self._plan, self._micro
         pixels, vectors = self._blocking.pixels, self._blocking.vectors
         for vector in range(vectors):
@@ -146,21 +160,34 @@ class TileNest:
             for k in range(pixels):
                 micro.load(k * vectors + vector, at, 0)
         inputs = [self._input(origin, turn, k) for k in range(pixels)]
-        with (
-            T.serial(0, plan.geometry.kernel[0]) as row,
-            T.serial(0, plan.taps) as tap,
-            T.serial(0, plan.steps) as step,
-        ):
-            number = T.bind((row * plan.taps + tap) * plan.steps + step)
-            self._weights.product(number)
+        for row, tap, step, part in self._products():
+            number = (row * plan.taps + tap) * plan.steps + step
+            self._weights.before(number, part)
             self._step(inputs, self._within(row, tap, step), number)
             self._weights.after(number)
-            epilogue(number, plan.products)
+            epilogue.part(before, part)
         for k in range(pixels):
             place = self._resting(turn, k)
             for vector in range(vectors):
                 at = Memory(self._sums, (place * vectors + vector) * BYTES)
                 micro.store(k * vectors + vector, at, vectors * BYTES)
+
+    def _products(self) -> Iterator[tuple[Any, Any, Any, Part]]:
+        """Kernel row, run and step of every product, within loops over the outer ones."""
+        from tvm.script.ir_builder import tirx as T
+
+        extents = (self._plan.geometry.kernel[0], self._plan.taps, self._plan.steps)
+        rolled = next(i for i in range(4) if prod(extents[i:]) <= WRITTEN)
+        inner = prod(extents[rolled:])
+        with ExitStack() as loops:
+            outer = [loops.enter_context(T.serial(0, extent)) for extent in extents[:rolled]]
+            number: Any = 0
+            for index, extent in zip(outer, extents, strict=False):
+                number = number * extent + index
+            written = product(*(range(extent) for extent in extents[rolled:]))
+            for q, indices in enumerate(written):
+                row, tap, step = (*outer, *indices)
+                yield row, tap, step, Part(number, prod(extents[:rolled]), q, inner)
 
     def _resting(self, turn: _Turn, k: int) -> Any:
         """Where in scratch, in pixels, the sums of a block's k-th tile are put."""
@@ -173,18 +200,14 @@ class TileNest:
     def _step(self, inputs: list[Memory], within: Any, number: Any) -> None:
         blocking, micro = self._blocking, self._micro
         across = self._plan.geometry.stride[1] * self._plan.pixel
-        held = blocking.sums + blocking.inputs
-        for vector in range(blocking.vectors):
-            if vector < TILES - held:
-                micro.load(held + vector, self._weight(number, vector), BYTES)
+        activations = blocking.sums
         for k, memory in enumerate(inputs):
-            activations = blocking.sums + k % blocking.inputs
             micro.load(activations, memory.at(within), across)
             for vector in range(blocking.vectors):
-                tile = held + vector % (TILES - held)
-                if vector >= TILES - held:
-                    micro.load(tile, self._weight(number, vector), BYTES)
-                micro.multiply(k * blocking.vectors + vector, activations, tile)
+                weights = activations + 1 + vector % blocking.weights
+                if k == 0:
+                    micro.load(weights, self._weight(number, vector), BYTES)
+                micro.multiply(k * blocking.vectors + vector, activations, weights)
 
     def _weight(self, number: Any, vector: int) -> Memory:
         return self._weights.at(number, vector * self._plan.depth * OUT)
@@ -251,20 +274,27 @@ class _Epilogue:
     def groups(self) -> int:
         return self._slots * self._per_slot
 
-    def part(self, turn: _Turn, groups: Any, number: Any, parts: int) -> None:
-        """The `number`-th of `parts` parts of the first `groups` groups."""
+    def part(self, turn: _Turn, part: Part) -> None:
+        """The groups that follow a product."""
         from tvm.script.ir_builder import tirx as T
 
-        first, end = (T.floordiv((number + i) * groups, parts) for i in range(2))
-        with T.serial(first, end) as group:
-            slot = T.bind(T.floordiv(group, self._per_slot))
-            start = T.floormod(group, self._per_slot) * self._pixels
-            if self._length % self._pixels:
-                start = T.min(start, self._length - self._pixels)
-            y, x = self._nest.output(turn, slot)
-            with self._outlet.together():
-                for pixel in range(self._pixels):
-                    for vector in range(self._nest.vectors):
-                        channel = (turn.channels * self._nest.vectors + vector) * OUT
-                        sums = self._nest.sums(turn, slot, start + pixel, vector)
-                        self._store(sums, turn.image, y, x + start + pixel, channel)
+        for number, certain in part.of(self.groups):
+            if certain:
+                self.group(turn, number)
+            else:
+                with T.If(number < self.groups), T.Then():
+                    self.group(turn, number)
+
+    def group(self, turn: _Turn, number: Any) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        slot, start = number // self._per_slot, number % self._per_slot * self._pixels
+        if self._length % self._pixels:
+            start = T.min(start, self._length - self._pixels)
+        y, x = self._nest.output(turn, slot)
+        with self._outlet.together():
+            for pixel in range(self._pixels):
+                for vector in range(self._nest.vectors):
+                    channel = (turn.channels * self._nest.vectors + vector) * OUT
+                    sums = self._nest.sums(turn, slot, start + pixel, vector)
+                    self._store(sums, turn.image, y, x + start + pixel, channel)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.kernels.packing import VECTOR_BYTES, Weights, code_bits, unpacked_at_once
 from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.kernels.tiles.micro import Memory
+from mpqdeploy.targets.kernels.tiles.parts import Part
 from mpqdeploy.targets.program import Grid
 
 AHEAD = 8  # products, whose weights are asked for: a shared cache answers after some 100 ns
@@ -36,8 +37,8 @@ class TileWeights(Protocol):
     def begin(self, channels: Any, block: Any, first: Any) -> None:
         """A turn on a tile of output channels, the `block`-th of it; `first`: of all here."""
 
-    def product(self, number: Any) -> None:
-        """Before the `number`-th product of the turn."""
+    def before(self, number: Any, part: Part) -> None:
+        """Before the `number`-th product of the turn, and that part of it."""
 
     def after(self, number: Any) -> None:
         """Behind that product."""
@@ -68,9 +69,9 @@ class Stored:
         with T.If(T.Or(block == 0, first)), T.Then():
             self.packed.unpack(channels)
 
-    def product(self, number: Any) -> None:
-        part = self._block * self._products + number
-        self.packed.prefetch(part, self._blocks * self._products)
+    def before(self, number: Any, part: Part) -> None:
+        turn = self._block * part.rounds + part.round
+        self.packed.prefetch(turn, self._blocks * part.rounds, piece=(part.number, part.count))
 
     def after(self, number: Any) -> None:
         """Nothing."""
@@ -105,7 +106,7 @@ class Passing:
         with T.If(first), T.Then(), T.serial(0, EARLY) as number:
             self._product(self._first + number)
 
-    def product(self, number: Any) -> None:
+    def before(self, number: Any, part: Part) -> None:
         from tvm.script.ir_builder import tirx as T
 
         units = self._size // self._at_once
