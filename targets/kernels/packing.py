@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.targets.kernels.prefetch import LINE, prefetch_line
 from mpqdeploy.targets.program import Grid
 
-LINE = 64  # bytes of a cache line
 VECTOR_BYTES = 64  # longest vector of packed bytes; LLVM splits it where registers are shorter
 MULTIPLE = 16  # codes of a tile are padded to this: a vector of two bytes of a 1-bit field
 
@@ -212,14 +212,14 @@ class Weights:
             each, (number, pieces) = -(-count // parts), piece
             for more in range(each * number // pieces, each * (number + 1) // pieces):
                 line = T.min(T.floordiv(part * count, parts) + more, count - 1)
-                _prefetch(buffer[self._tile + 1, line * LINE])
+                prefetch_line(buffer[self._tile + 1, line * LINE])
 
     def prefetch_units(self, unit: Any, units: int) -> None:
         """Ask for `units` units of the current tile, from number `unit` on: see `load_unit`."""
         for buffer, width in zip(self._fields, field_widths(code_bits(self.grid)), strict=True):
             size = unpacked_at_once(self.grid) * width // 8
             for first in range(0, units * size, LINE):
-                _prefetch(buffer[self._tile, unit * size + first])
+                prefetch_line(buffer[self._tile, unit * size + first])
 
     def unpack(self, tile: Any) -> None:
         """Restore `tile` into scratch, if there is any."""
@@ -280,12 +280,3 @@ class Weights:
         elif self.grid.signed:
             total = total + splat(-(1 << (self.grid.bits - 1)))
         return T.reinterpret(f"{byte_type(self.grid)}x{lanes}", total)
-
-
-def _prefetch(element: Any) -> None:
-    """Ask for the cache line of a buffer's element, to the second level."""
-    from tvm.script.ir_builder import tirx as T
-
-    read, second_level, data = 0, 2, 1
-    given = (T.address_of(element), read, second_level, data)
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch.p0", *given))

@@ -160,6 +160,13 @@ class Epilogue:
         else:
             self._store(acc, n, y, x, c0)
 
+    def prefetch(self, n: Any, y: Any, x: Any, c0: Any, channels: int) -> None:
+        """Ask for the memory that stores of these channels of a pixel will read and write."""
+        place = Place(n=n, y=y, x=x, c=c0, lanes=channels)
+        self._values.prefetch(place)
+        for writer in self._writers:
+            writer.prefetch(place)
+
     def _store(self, acc: Any, n: Any, y: Any, x: Any, c0: Any) -> None:
         place = Place(n=n, y=y, x=x, c=c0, lanes=self.lanes)
         evaluation = self._values.at(place, acc if acc is None else T.bind(acc))

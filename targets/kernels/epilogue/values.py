@@ -22,6 +22,7 @@ from mpqdeploy.targets.kernels.epilogue.vectors import (
     spread,
     vector_type,
 )
+from mpqdeploy.targets.kernels.prefetch import prefetch_channels
 from mpqdeploy.targets.kernels.quads import Order
 from mpqdeploy.targets.layout import (
     CHANNEL_BLOCK,
@@ -136,6 +137,16 @@ class Values:
         if expr not in self._proven:
             self._proven[expr] = converts(expr, self._step, self._tensors)
         return self._proven[expr]
+
+    def prefetch(self, place: Place) -> None:
+        """Ask for what `load` will read there."""
+        for load in self._step.loads():
+            index = self._sources[load.tensor]
+            buffer, arg = self._reads[index], self._read_args[index]
+            if not load.views and not load.channel_offset and buffer.layout.kind != "float":
+                top, left, _, _ = buffer.layout.padding
+                y, x = place.y * load.stride[0] + top, place.x * load.stride[1] + left
+                prefetch_channels(arg, [place.n, y, x], place.c, place.lanes)
 
     def load(self, load: Load, place: Place) -> Any:
         """Codes (or float values) of another tensor, as float32; outside its channels its zero."""

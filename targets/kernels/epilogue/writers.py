@@ -11,6 +11,7 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer, ramp
+from mpqdeploy.targets.kernels.prefetch import prefetch_channels, prefetch_line
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, stored_channels
 from mpqdeploy.targets.program import Expr, Grid, Tensor
 
@@ -37,6 +38,15 @@ class Writer:
             self._store_tight(evaluation.stored(self.value, self.grid), place)
         else:
             self._store_bits(evaluation, place)
+
+    def prefetch(self, place: Place) -> None:
+        """Ask for the lines where `store` will write; scattered floats are many lines, and none of
+        them is asked for."""
+        kind = self.buffer.layout.kind
+        if kind in ("bytes", "reals"):
+            prefetch_channels(self.arg, self.pixel(place), place.c, place.lanes, write=True)
+        elif kind == "bits":
+            prefetch_line(self.arg[(*self.pixel(place), 0, place.c // WORD)], write=True)
 
     @property
     def grid(self) -> Grid:

@@ -30,6 +30,9 @@ from mpqdeploy.targets.kernels.tiles.parts import Part
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.weights import TileWeights
 
+# Products of a turn, beside which its epilogue waits for memory. With more of them it does not, and
+# the prefetches are what takes time (2 % of ResNet-18).
+FEW = 8
 WRITTEN = 12  # products that are written out at most; loops go round them
 
 
@@ -165,7 +168,7 @@ class TileNest:
             self._weights.before(number, part)
             self._step(inputs, self._within(row, tap, step), number)
             self._weights.after(number)
-            epilogue.part(before, part)
+            epilogue.part(before, turn, part)
         for k in range(pixels):
             place = self._resting(turn, k)
             for vector in range(vectors):
@@ -256,6 +259,10 @@ class TileNest:
     def vectors(self) -> int:
         return self._blocking.vectors
 
+    @property
+    def products(self) -> int:
+        return self._plan.products
+
 
 class _Epilogue:
     """Stores a turn's sums, a group of neighbouring pixels after the other."""
@@ -274,27 +281,42 @@ class _Epilogue:
     def groups(self) -> int:
         return self._slots * self._per_slot
 
-    def part(self, turn: _Turn, part: Part) -> None:
-        """The groups that follow a product."""
+    def part(self, turn: _Turn, following: _Turn, part: Part) -> None:
+        """The groups that follow a product. What the following turn will store is asked for."""
         from tvm.script.ir_builder import tirx as T
 
         for number, certain in part.of(self.groups):
             if certain:
                 self.group(turn, number)
+                self._prefetch(following, number)
             else:
                 with T.If(number < self.groups), T.Then():
                     self.group(turn, number)
+                    self._prefetch(following, number)
+
+    def _prefetch(self, turn: _Turn, number: Any) -> None:
+        if self._nest.products > FEW:
+            return
+        _, start, (y, x) = self._place(turn, number)
+        channels = self._nest.vectors * OUT
+        for pixel in range(self._pixels):
+            column = x + start + pixel
+            self._outlet.prefetch(turn.image, y, column, turn.channels * channels, channels)
 
     def group(self, turn: _Turn, number: Any) -> None:
-        from tvm.script.ir_builder import tirx as T
-
-        slot, start = number // self._per_slot, number % self._per_slot * self._pixels
-        if self._length % self._pixels:
-            start = T.min(start, self._length - self._pixels)
-        y, x = self._nest.output(turn, slot)
+        slot, start, (y, x) = self._place(turn, number)
         with self._outlet.together():
             for pixel in range(self._pixels):
                 for vector in range(self._nest.vectors):
                     channel = (turn.channels * self._nest.vectors + vector) * OUT
                     sums = self._nest.sums(turn, slot, start + pixel, vector)
                     self._store(sums, turn.image, y, x + start + pixel, channel)
+
+    def _place(self, turn: _Turn, number: Any) -> tuple[Any, Any, tuple[Any, Any]]:
+        """Of a group: its run of pixels, the first pixel of it in that, and where the run is."""
+        from tvm.script.ir_builder import tirx as T
+
+        slot, start = number // self._per_slot, number % self._per_slot * self._pixels
+        if self._length % self._pixels:
+            start = T.min(start, self._length - self._pixels)
+        return slot, start, self._nest.output(turn, slot)

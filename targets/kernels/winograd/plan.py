@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mpqdeploy.targets.kernels.dot_inner import GROUP
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.packing import LINE
+from mpqdeploy.targets.kernels.prefetch import LINE
 from mpqdeploy.targets.kernels.winograd.filtering import Filtering
 from mpqdeploy.targets.layout import stored_channels
 
