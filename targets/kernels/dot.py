@@ -59,7 +59,7 @@ SUMS = 8 << 10  # most bytes of sums that rest between two parts
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 8
+    version = 9
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro

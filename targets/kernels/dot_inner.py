@@ -165,7 +165,11 @@ class DotInner:
 
     def ahead(self, level: Level, number: Any) -> None:
         """Spreads the next part's weights over this one: over its blocks of pixels, if that makes
-        few lines each, else over the taps or the steps of every block."""
+        few lines each, else over the taps or the steps of every block. A single block reads as fast
+        as memory delivers what comes next, and asking for what comes later would slow that down
+        (75 instead of 61 us for 512 to 1000 channels of one pixel [o])."""
+        if self._blocks == 1:
+            return
         counts = {"block": self._blocks, "tap": self._blocks * self._geometry.taps}
         counts["step"] = counts["tap"] * self.groups
         few = [name for name in counts if self._weights.lines <= BURST * counts[name]]

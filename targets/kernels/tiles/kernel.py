@@ -7,7 +7,6 @@ Any weight width, as for `DotKernel`: narrow weights take less memory and are re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
@@ -15,19 +14,22 @@ from mpqdeploy.targets.kernels.dot_inner import dot_operand, start_values
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import operand_of_dense, padded_buffer, stored_zero
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
+from mpqdeploy.targets.kernels.packing import code_bits
 from mpqdeploy.targets.kernels.shares import sharing
-from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
+from mpqdeploy.targets.kernels.storable import STORED_BITS
+from mpqdeploy.targets.kernels.tiles.micro import OUT, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest
-from mpqdeploy.targets.kernels.tiles.pairs import HALF, Pairs, paired, paired_weights
-from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
+from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.kernels.tiles.setup import MOST_SUMS, Setup, flattened
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
-from mpqdeploy.targets.program import Conv, Step
+from mpqdeploy.targets.program import Step
 
 LEAST_COLUMNS = 4  # pixels of a tile: with fewer, loading weights takes all the time
 BLOCKINGS = ((1, 2), (2, 1), (1, 1))  # tiles of pixels by vectors of output channels
-MOST_SUMS = TILES - 2  # a tile of activations and one of weights go with them
-NARROW = 11  # columns: products of so few pixels wait for each other's sums
+# Tiles of pixels of a long row at a time, where not all of them: with fewer tiles in use, weights
+# are read once more. Narrow ones are restored for one use alone, which is faster than either.
+IN_PASSES = 2
 
 
 class TileKernel:
@@ -57,6 +59,9 @@ class TileKernel:
         if flat:
             widest = divisors(vectors, MOST_SUMS // flat.tiles)[-1]
             found.append({"pixels": flat.tiles, "vectors": widest, "flat": 1})
+            as_bytes = code_bits(operand_of_dense(step, tensors)[0].weight_grid) == STORED_BITS
+            if flat.tiles > IN_PASSES and as_bytes:
+                found.append({"pixels": IN_PASSES, "vectors": 1, "flat": 1})
         for pixels, wanted in BLOCKINGS:
             if vectors % wanted == 0 and pixels <= plan.tiles:
                 found.append({"pixels": pixels, "vectors": wanted, "flat": 0})
@@ -74,25 +79,12 @@ class TileKernel:
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
         conv, tensor, grid = operand_of_dense(step, tensors)
-        reading = Reading.of(step, tensors)
-        plan, operand = Plan.of(reading), reading.operand
+        operand = Reading.of(step, tensors).operand
         source = padded_buffer(operand.kind, conv.input, layouts, operand.padding)
-        blocking = Blocking(schedule["pixels"], schedule["vectors"])
-        flat = flattened(plan, step, tensors, source.layout) if schedule["flat"] else None
-        if flat and flat.tiles * blocking.vectors <= MOST_SUMS:
-            plan, blocking = flat, Blocking(flat.tiles, blocking.vectors)
-        elif schedule["flat"]:  # another reader wants a wider border: the rows lie too far apart
-            blocking = Blocking(1, blocking.vectors)
+        setup = Setup.of(step, tensors, source.layout, schedule)
+        plan, blocking, pairs = setup.plan, setup.blocking, setup.pairs
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
-        origin, kernel_weights = plan.geometry.origin(source.layout), reading.weights
-        pairs = None
-        two_rows = paired_rows(plan, conv, source.layout, tensor.shape)
-        if two_rows:
-            pairs = Pairs.of(plan, *padded_size(source.layout, tensor.shape), origin[0])
-            plan, origin = two_rows, (0, origin[1])
-            kernel_weights = paired_weights(conv.weights, pairs.pixel)
-        codes = plan.weights(kernel_weights, blocking.vectors)
-        weights = tile_weights(codes, conv.weight_grid, plan.products, blocking.blocks(plan))
+        weights = tile_weights(setup.codes, conv.weight_grid, plan, blocking)
         config = blocking.shape(plan).config()
         epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa)
         nest = TileNest(plan, self.micro, blocking, weights)
@@ -107,40 +99,12 @@ class TileKernel:
             epilogue.declare_writes()
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                if pairs:
-                    copied = pairs.allocate(plan.geometry.batch)
-                    pairs.emit(buffer, copied)
-                nest.bind(copied if pairs else buffer, start_buffer)
+                nest.bind(pairs.copied(buffer) if pairs else buffer, start_buffer)
                 with self.micro.ready(sizes):
-                    nest.emit(origin, epilogue.store, epilogue, share)
+                    nest.emit(setup.origin, epilogue.store, epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
             constants=(*weights.packed.constants, start, config, *epilogue.constants),
             writes=epilogue.writes,
         )
-
-
-def padded_size(layout: Layout, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a tensor of this shape in such a buffer."""
-    top, left, bottom, right = layout.padding
-    return top + shape[1] + bottom, left + shape[2] + right
-
-
-def paired_rows(plan: Plan, conv: Conv, layout: Layout, shape: tuple[int, ...]) -> Plan | None:
-    """`plan` on pairs of rows; None where that is no better, or where rows are short."""
-    _, width = padded_size(layout, shape)
-    if conv.weight_grid.bipolar or width * plan.pixel < HALF:
-        return None
-    return paired(plan, conv.weights.shape[2])
-
-
-def flattened(plan: Plan, step: Step, tensors: Tensors, layout: Layout) -> Plan | None:
-    """`plan` for an image as one long row, in a buffer of this layout; None where rows fill tiles,
-    or where that is more than one block."""
-    geometry = plan.geometry
-    if geometry.stride != (1, 1) or geometry.out_width > NARROW or geometry.out_height == 1:
-        return None
-    _, pitch = padded_size(layout, operand_of_dense(step, tensors)[1].shape)
-    flat = replace(plan, pitch=pitch)
-    return flat if flat.tiles <= MOST_SUMS else None

@@ -65,6 +65,7 @@ class Micro(Protocol):
 
     name: str
     isa: Isa
+    written: int  # products that are written out at most; loops go round them
 
     def ready(self, config: Any) -> Any:
         """A context in which tiles have the sizes of `config`: `Shape.config`, as a buffer."""
@@ -82,6 +83,7 @@ class Amx:
 
     name = "dot_amx"
     isa = Isa.VNNI
+    written = 12
 
     @contextmanager
     def ready(self, config: Any) -> Iterator[None]:
@@ -135,8 +137,9 @@ class PlainTiles:
 
     name = "dot_tiles"
 
-    def __init__(self, isa: Isa) -> None:
+    def __init__(self, isa: Isa, *, written: int = 1) -> None:
         self.isa = isa
+        self.written = written
         self._config: Any = None
         self._tiles: Any = None
 

@@ -39,41 +39,38 @@ class Pairs:
         count = geometry.out_height - 1 + -(-geometry.kernel[0] // STACK)
         return cls(height=height, width=width, pixel=plan.pixel, first=first, count=count)
 
-    def allocate(self, batch: int) -> Any:
-        """The buffer `[N, pairs, width, 2 * pixel]`."""
-        from tvm.script.ir_builder import tirx as T
-
-        shape = (batch, self.count, self.width, STACK * self.pixel)
-        size = int(np.prod(shape)) + STACK * HALF  # vectors are stored past the end
-        scratch = T.alloc_buffer((size,), "uint8", scope="global")
-        return T.decl_buffer(shape, "uint8", data=scratch.data)
-
-    def emit(self, source: Any, target: Any) -> None:
-        """Copies `source` to what `allocate` gave."""
+    def copied(self, source: Any) -> Any:
+        """Emits the copy of a padded input; the buffer `[N, pairs, width, 2 * pixel]`."""
         from tvm.script.ir_builder import tirx as T
 
         batch, row_bytes = int(source.shape[0]), self.width * self.pixel
         rows = T.decl_buffer((batch, self.height, row_bytes), "uint8", data=source.data)
         size = batch * self.count * row_bytes * STACK
-        flat = T.decl_buffer((size + STACK * HALF,), "uint8", data=target.data)
-        at_once = HALF // self.pixel
-        whole = (row_bytes - HALF) // (at_once * self.pixel) + 1
+        target = T.alloc_buffer((size + STACK * HALF,), "uint8", scope="global")  # see `_row`
         with T.serial(0, batch) as n, T.serial(0, self.count) as pair:
             upper = T.bind(self.first + pair * STACK)
             # Behind the last row of an odd number there is none: its weights are 0.
             lower = T.bind(T.min(upper + 1, self.height - 1))
             place = (n * self.count + pair) * (row_bytes * STACK)
-            with T.serial(0, whole) as i:
-                start = i * at_once * self.pixel
-                vector = self._interleaved(rows, (n, upper, lower), start, 0)
-                T.buffer_store(flat, vector, [T.ramp(place + start * STACK, 1, STACK * HALF)])
-            start = whole * at_once * self.pixel
-            if (
-                start < row_bytes
-            ):  # the last ones end with the row, as bytes past it may be nobody's
-                last = row_bytes - HALF
-                vector = self._interleaved(rows, (n, upper, lower), last, start - last)
-                T.buffer_store(flat, vector, [T.ramp(place + start * STACK, 1, STACK * HALF)])
+            self._row(rows, (n, upper, lower), target, place)
+        shape = (batch, self.count, self.width, STACK * self.pixel)
+        return T.decl_buffer(shape, "uint8", data=target.data)
+
+    def _row(self, rows: Any, at: tuple[Any, Any, Any], target: Any, place: Any) -> None:
+        """One pair. What a vector stores behind its whole pixels the next one writes again."""
+        from tvm.script.ir_builder import tirx as T
+
+        row_bytes, at_once = self.width * self.pixel, HALF // self.pixel * self.pixel
+        whole = (row_bytes - HALF) // at_once + 1
+        with T.serial(0, whole) as i:
+            vector = self._interleaved(rows, at, i * at_once, 0)
+            index = T.ramp(place + i * at_once * STACK, 1, STACK * HALF)
+            T.buffer_store(target, vector, [index])
+        start = whole * at_once
+        if start < row_bytes:  # these end with the row, as bytes past it may be nobody's
+            last = row_bytes - HALF
+            vector = self._interleaved(rows, at, last, start - last)
+            T.buffer_store(target, vector, [T.ramp(place + start * STACK, 1, STACK * HALF)])
 
     def _interleaved(self, rows: Any, at: tuple[Any, Any, Any], start: Any, skipped: int) -> Any:
         """The pixels in HALF bytes from `start` of two rows, in turn; without the first bytes."""

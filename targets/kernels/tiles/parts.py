@@ -17,6 +17,11 @@ class Part:
     number: int
     count: int
 
+    def after(self, passes: int, of: int) -> Part:
+        """This part, behind so many passes through all products, of `of` in a turn."""
+        done = passes * self.rounds + self.round
+        return Part(done, of * self.rounds, self.number, self.count)
+
     def of(self, total: int) -> Iterator[tuple[Any, bool]]:
         """Those of `total` that follow this product, each exactly once in a turn, and whether they
         are certain to exist: in the last round some may not."""

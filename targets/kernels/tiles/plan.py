@@ -158,8 +158,12 @@ class Blocking:
         return self.sums + 1 + self.weights
 
     def blocks(self, plan: Plan) -> int:
-        """Blocks of pixel tiles of all images."""
-        return plan.geometry.batch * -(-plan.tiles // self.pixels)
+        """Blocks of pixel tiles of all images. An image that is one long row is a block, which is
+        gone through in `passes`."""
+        return plan.geometry.batch * (-(-plan.tiles // self.pixels) if plan.pitch is None else 1)
+
+    def passes(self, plan: Plan) -> int:
+        return 1 if plan.pitch is None else -(-plan.tiles // self.pixels)
 
     def shape(self, plan: Plan) -> Shape:
         return Shape(pixels=plan.columns, depth=plan.depth, sums=self.sums, weights=self.weights)

@@ -18,6 +18,7 @@ from mpqdeploy.targets.kernels.packing import VECTOR_BYTES, Weights, code_bits, 
 from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.kernels.tiles.micro import Memory
 from mpqdeploy.targets.kernels.tiles.parts import Part
+from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.program import Grid
 
 AHEAD = 8  # products, whose weights are asked for: a shared cache answers after some 100 ns
@@ -137,9 +138,13 @@ class Passing:
         return Memory(self._scratch, slot * self._size + offset)
 
 
-def tile_weights(codes: NDArray[np.int32], grid: Grid, products: int, blocks: int) -> TileWeights:
-    """`codes`: `[output-channel tiles, codes]`, each for `products` products of `blocks` blocks."""
-    whole = codes.shape[1] // products % unpacked_at_once(grid) == 0  # a product's fill vectors
-    if blocks == 1 and code_bits(grid) < STORED_BITS and whole:
-        return Passing(codes, grid, products)
-    return Stored(codes, grid, products, blocks)
+def tile_weights(
+    codes: NDArray[np.int32], grid: Grid, plan: Plan, blocking: Blocking
+) -> TileWeights:
+    """`codes`: `[output-channel tiles, codes]`."""
+    blocks = blocking.blocks(plan)
+    whole = codes.shape[1] // plan.products % unpacked_at_once(grid) == 0  # products fill vectors
+    once = blocks == blocking.passes(plan) == 1
+    if once and code_bits(grid) < STORED_BITS and whole:
+        return Passing(codes, grid, plan.products)
+    return Stored(codes, grid, plan.products, blocks)

@@ -12,6 +12,7 @@ from mpqdeploy.targets.kernels import KERNELS, kernels_for
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.kernels.tiles import DOT_AMX, Amx, PlainTiles, TileKernel
+from mpqdeploy.targets.kernels.tiles.pairs import paired
 from mpqdeploy.targets.kernels.tiles.plan import Plan
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.target import NAMED, capabilities
@@ -85,17 +86,68 @@ def test_steps_and_rows_of_tiles(
     check(case, kernel, isa)
 
 
+@pytest.mark.parametrize("weights", ["s3", "s8"])
+def test_products_written_out(weights: str) -> None:
+    """As they are for the instructions: here for a stand-in, which takes TVM longer to compile."""
+    kernel = TileKernel(PlainTiles(Isa.PORTABLE, written=3), least_columns=1)
+    for height, width in ((2, 17), (3, 4)):  # in loops over kernel rows, and as one long row
+        case = convolution(image=(1, height, width, 20), out=20, weights=weights)
+        for schedule in kernel.schedules(case.step, case.tensors, Isa.PORTABLE)[:2]:
+            found = accumulators(case, kernel, Isa.PORTABLE, schedule)
+            np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
 @each_level
-@pytest.mark.parametrize("weights", ["b", "s2", "s3", "u4", "s7", "s8"])
+@pytest.mark.parametrize("weights", ["b", "s3", "s8"])
 def test_small_images_are_one_long_row(kernel: TileKernel, isa: Isa, weights: str) -> None:
-    """One block of pixels: narrow weights are restored as they are used. In a buffer of wider rows
-    than the kernel asks for, the image may be more than one block."""
+    """One block of pixels: narrow weights are restored as they are used, others may be used in two
+    passes. In a buffer of wider rows than the kernel asks for, the image may be more blocks."""
     case = convolution(image=(1, 7, 7, 64), out=33, weights=weights)
-    schedules = kernel.schedules(case.step, case.tensors, isa)
-    assert schedules[0] == {"pixels": 4, "vectors": 1, "flat": 1}
-    for extra in (0, 1, 8):
-        found = accumulators(case, kernel, isa, schedules[0], extra)
-        np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+    schedules = [s for s in kernel.schedules(case.step, case.tensors, isa) if s["flat"]]
+    assert [s["pixels"] for s in schedules] == ([4, 2] if weights == "s8" else [4])
+    for schedule in schedules:
+        for extra in (0, 8):
+            found = accumulators(case, kernel, isa, schedule, extra)
+            np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+@pytest.mark.parametrize(("kernel", "isa"), [ITSELF])
+@pytest.mark.parametrize("weights", ["s2", "u4", "s5", "s6", "s7"])
+def test_every_width_is_restored_for_a_long_row(kernel: TileKernel, isa: Isa, weights: str) -> None:
+    case = convolution(image=(1, 7, 7, 64), out=33, weights=weights)
+    schedule = kernel.schedules(case.step, case.tensors, isa)[0]
+    found = accumulators(case, kernel, isa, schedule, extra=1)
+    np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+@each_level
+@pytest.mark.parametrize(
+    ("image", "kernel_size", "padding"),
+    [
+        ((1, 16, 20, 3), (7, 7), (3, 3, 3, 3)),  # 4 pairs of rows, the last one of 1
+        ((2, 9, 11, 3), (3, 3), (1, 1, 1, 1)),  # an odd number of rows; vectors end with the row
+        ((1, 10, 12, 4), (4, 3), (2, 0, 1, 1)),  # as many as are needed
+    ],
+)
+def test_pairs_of_rows(
+    kernel: TileKernel,
+    isa: Isa,
+    image: tuple[int, int, int, int],
+    kernel_size: tuple[int, int],
+    padding: tuple[int, int, int, int],
+) -> None:
+    case = convolution(
+        image=image, out=20, kernel=kernel_size, padding=padding, stride=(2, 2), extreme=True
+    )
+    plan = plan_of(case)
+    assert kernel.matches(case.step, case.tensors, isa)
+    two_rows = paired(plan, kernel_size[1])
+    assert two_rows is not None
+    assert two_rows.products == -(-plan.products // 2)
+    for extra in (0, 1):  # another reader's wider border moves the first row of a pair
+        for schedule in kernel.schedules(case.step, case.tensors, isa)[:1]:
+            found = accumulators(case, kernel, isa, schedule, extra)
+            np.testing.assert_array_equal(found, expected(case).astype(np.float32))
 
 
 @each_level
