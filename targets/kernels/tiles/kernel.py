@@ -35,7 +35,7 @@ IN_PASSES = 2
 class TileKernel:
     """Convolutions whose output rows fill a part of a tile's rows, `least_columns` or more."""
 
-    version = 2
+    version = 3
 
     def __init__(self, micro: Micro, *, least_columns: int = LEAST_COLUMNS) -> None:
         self.micro = micro

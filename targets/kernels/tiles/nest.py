@@ -1,6 +1,7 @@
 """The loops of a convolution by tiles.
 
-turns: tiles of output channels (weights made ready once) > images > blocks of pixel tiles
+turns: tiles of output channels (weights made ready once) > images > blocks of pixel tiles, or the
+        other way round where all weights are few (`Blocking.channels_inside`)
     > sums in tiles: kernel rows > runs > steps, and the epilogue of the turn before
 
 Tiles and vectors are different parts of a processor: while the ones multiply, the others make codes
@@ -23,7 +24,6 @@ from math import prod
 from typing import Any
 
 from mpqdeploy.targets.kernels.flush import Outlet, Store
-from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.kernels.tiles.groups import Groups
 from mpqdeploy.targets.kernels.tiles.micro import BYTES, OUT, Memory, Micro
@@ -63,8 +63,7 @@ class TileNest:
         # what follows from these.
         self._before = T.alloc_buffer((len(fields(Turn)),), "int32", scope="global")
         self._resting.allocate()
-        tiles = channel_vectors(self._plan.geometry.out_channels, OUT) // vectors
-        turns = tiles * self._blocking.blocks(self._plan)
+        turns = self._blocking.channel_tiles(self._plan) * self._blocking.blocks(self._plan)
         if vectors * OUT % outlet.unit:  # two shares must not write parts of one word
             with share.once():
                 self._turns(origin, store, outlet, turns, WHOLE)
@@ -105,13 +104,16 @@ class TileNest:
         from tvm.script.ir_builder import tirx as T
 
         plan, pixels = self._plan, self._blocking.pixels
-        block = T.bind(T.floormod(number, self._blocking.blocks(plan)))
+        inside = self._blocking.channels_inside(plan)
+        inner = self._blocking.channel_tiles(plan) if inside else self._blocking.blocks(plan)
+        found = T.bind(T.floordiv(number, inner)), T.bind(T.floormod(number, inner))
+        block, channels = found if inside else found[::-1]
         in_image = self._blocking.blocks(plan) // plan.geometry.batch
         first = T.floormod(block, in_image) * pixels
         if plan.pitch is None and plan.tiles % pixels:
             first = T.min(first, plan.tiles - pixels)
         return Turn(
-            channels=T.bind(T.floordiv(number, self._blocking.blocks(plan))),
+            channels=channels,
             block=block,
             image=T.bind(T.floordiv(block, in_image)),
             first=T.bind(first),

@@ -20,6 +20,8 @@ from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS, Shape
 from mpqdeploy.targets.layout import stored_channels
 
+AT_HAND = 16 << 10  # bytes of weights that stay in the first-level cache beside everything else
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -161,6 +163,18 @@ class Blocking:
         """Blocks of pixel tiles of all images. An image that is one long row is a block, which is
         gone through in `passes`."""
         return plan.geometry.batch * (-(-plan.tiles // self.pixels) if plan.pitch is None else 1)
+
+    def channel_tiles(self, plan: Plan) -> int:
+        """Tiles of `vectors` vectors of output channels."""
+        return channel_vectors(plan.geometry.out_channels, OUT) // self.vectors
+
+    def channels_inside(self, plan: Plan) -> bool:
+        """Whether a block of pixels meets all output channels before the next one does: what it
+        writes is then written to whole cache lines, once, and its input is at hand. The weights
+        must be, too."""
+        tiles = self.channel_tiles(plan)
+        size = plan.products * plan.depth * tiles * self.vectors * OUT
+        return tiles > 1 and self.blocks(plan) > 1 and size <= AT_HAND
 
     def passes(self, plan: Plan) -> int:
         return 1 if plan.pitch is None else -(-plan.tiles // self.pixels)

@@ -1,10 +1,11 @@
 """Tiles of weights in memory: where products of tiles find them.
 
 `Stored`: where the constants lie, or, where they are narrow, restored to bytes for a tile of output
-channels before its first block of pixels. `Passing`: narrow weights that a single block of pixels
-uses once, as behind a network's last stride. They are restored a few products ahead, by vectors
-while tiles multiply, and never leave the first-level cache: half the time of `Stored`, and of bytes
-that come from a shared cache as they are [o].
+channels before its first block of pixels. `AtHand`: all of a layer's, where they are few.
+`Passing`: narrow weights that a single block of pixels uses once, as behind a network's last
+stride. They are restored a few products ahead, by vectors while tiles multiply, and never leave the
+first-level cache: half the time of `Stored`, and of bytes that come from a shared cache as they
+are [o].
 """
 
 from __future__ import annotations
@@ -82,6 +83,40 @@ class Stored:
         return Memory(codes, first + number * self._size + offset)
 
 
+class AtHand:
+    """`codes`: `[output-channel tiles, codes]`, few enough to be restored once, all of them, and to
+    stay in the first-level cache: every block of pixels uses all of them."""
+
+    def __init__(self, codes: NDArray[np.int32], grid: Grid, products: int) -> None:
+        self.packed = Weights(codes.reshape(1, -1), grid)
+        self._products = products
+        self._size = codes.shape[1] // products
+        self._first: Any = None
+
+    def allocate(self) -> None:
+        self.packed.allocate()
+
+    def begin(self, channels: Any, block: Any, first: Any) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        self._first = T.bind(channels * (self._products * self._size))
+        if not self.packed.scratch_bytes:
+            self.packed.unpack(0)
+            return
+        with T.If(first), T.Then():
+            self.packed.unpack(0)
+
+    def before(self, number: Any, part: Part) -> None:
+        """Nothing: what comes behind these few are the next kernel's."""
+
+    def after(self, number: Any) -> None:
+        """Nothing."""
+
+    def at(self, number: Any, offset: Any) -> Memory:
+        codes, first = self.packed.codes()
+        return Memory(codes, first + self._first + number * self._size + offset)
+
+
 class Passing:
     """`codes`: `[output-channel tiles, codes]`, each for one block of pixels."""
 
@@ -143,6 +178,8 @@ def tile_weights(
 ) -> TileWeights:
     """`codes`: `[output-channel tiles, codes]`."""
     blocks = blocking.blocks(plan)
+    if blocking.channels_inside(plan):
+        return AtHand(codes, grid, plan.products)
     whole = codes.shape[1] // plan.products % unpacked_at_once(grid) == 0  # products fill vectors
     once = blocks == blocking.passes(plan) == 1
     if once and code_bits(grid) < STORED_BITS and whole:

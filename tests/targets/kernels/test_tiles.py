@@ -13,7 +13,7 @@ from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.kernels.tiles import DOT_AMX, Amx, PlainTiles, TileKernel
 from mpqdeploy.targets.kernels.tiles.pairs import paired
-from mpqdeploy.targets.kernels.tiles.plan import Plan
+from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.target import NAMED, capabilities
 from tests.targets.kernels.convolutions import (
@@ -152,8 +152,8 @@ def test_pairs_of_rows(
 
 @each_level
 def test_shares(kernel: TileKernel, isa: Isa) -> None:
-    for out in (20, 64):  # shared by rows, and by output channels
-        case = convolution(image=(1, 5, 20, 20), out=out, weights="s4", acts="u4")
+    for channels, out in ((20, 64), (64, 80)):  # shared by rows, and by output channels
+        case = convolution(image=(1, 5, 20, channels), out=out, weights="s4", acts="u4")
         small = convolution(image=(1, 7, 7, 64), out=out, weights="s4", acts="u4")
         flat = {**kernel.schedules(small.step, small.tensors, isa)[0], SHARES: 3}
         found = accumulators(small, kernel, isa, flat)
@@ -200,6 +200,15 @@ def test_signs_of_what_is_no_channel_are_left_to_others() -> None:
     assert not matched(100, "b")  # its second step begins inside the first
     assert not matched(17, "b")
     assert matched(17, "s2")
+
+
+def test_few_weights_are_at_hand_for_every_block() -> None:
+    """Channels are inside of pixels where all weights stay in the first-level cache."""
+    few, many = (convolution(image=(1, 9, 32, c), out=64, weights="s4") for c in (16, 64))
+    blocking = Blocking(1, 2)
+    assert blocking.channels_inside(plan_of(few))
+    assert not blocking.channels_inside(plan_of(many))
+    assert not Blocking(1, 4).channels_inside(plan_of(few))  # no other channels
 
 
 def test_only_targets_with_tiles_are_offered_it_and_prefer_it() -> None:
