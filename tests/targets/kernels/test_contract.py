@@ -251,16 +251,29 @@ def test_every_schedule_computes_the_step(kernel: Kernel, isa: Isa, name: str) -
 
 @over_pairs
 def test_shares_add_up_to_the_whole(kernel: Kernel, isa: Isa, name: str) -> None:
-    """More shares than threads, and more than some loops have turns; every byte is the same."""
+    check_shares(kernel, isa, name, 0)
+
+
+@pytest.mark.slow
+@over_pairs
+def test_every_schedule_can_be_shared(kernel: Kernel, isa: Isa, name: str) -> None:
+    case = readable(kernel, CASES[name])
+    for number in range(1, len(kernel.schedules(case.step, case.tensors, isa))):
+        check_shares(kernel, isa, name, number)
+
+
+def check_shares(kernel: Kernel, isa: Isa, name: str, number: int) -> None:
+    """More shares than threads, and more than some loops have turns: the `number`-th schedule
+    writes the same bytes."""
     require(isa, kernel)
     Threads(2).ready()
     case = readable(kernel, CASES[name])
     rng = np.random.default_rng(0)
     inputs = {tensor: random_codes(case.tensors[tensor], rng) for tensor in case.step.reads()}
-    for schedule in kernel.schedules(case.step, case.tensors, isa)[:2]:
-        whole = run(kernel, case, isa, inputs, schedule)
-        shared = run(kernel, case, isa, inputs, {**schedule, SHARES: 3})
-        assert all(np.array_equal(whole[buffer], shared[buffer]) for buffer in whole)
+    schedule = kernel.schedules(case.step, case.tensors, isa)[number]
+    whole = run(kernel, case, isa, inputs, schedule)
+    shared = run(kernel, case, isa, inputs, {**schedule, SHARES: 3})
+    assert all(np.array_equal(whole[buffer], shared[buffer]) for buffer in whole)
 
 
 @over_pairs
