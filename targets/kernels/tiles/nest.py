@@ -139,7 +139,7 @@ class TileNest:
                 behind = part.after(turn_pass, passes)
                 self._weights.before(number, behind)
                 self._step(inputs, self._within(row, tap, step), number)
-                self._weights.after(number)
+                self._weights.after(number, behind)
                 epilogue.part(before, turn, behind)
             for k in range(pixels):
                 for vector in range(vectors):
