@@ -17,10 +17,10 @@ from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.packing import code_bits
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.storable import STORED_BITS
-from mpqdeploy.targets.kernels.tiles.micro import OUT, Micro
+from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest
-from mpqdeploy.targets.kernels.tiles.plan import Plan
-from mpqdeploy.targets.kernels.tiles.setup import MOST_SUMS, Setup, flattened
+from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
+from mpqdeploy.targets.kernels.tiles.setup import Setup, flattened
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
@@ -35,7 +35,7 @@ IN_PASSES = 2
 class TileKernel:
     """Convolutions whose output rows fill a part of a tile's rows, `least_columns` or more."""
 
-    version = 3
+    version = 4
 
     def __init__(self, micro: Micro, *, least_columns: int = LEAST_COLUMNS) -> None:
         self.micro = micro
@@ -57,8 +57,10 @@ class TileKernel:
         flat = flattened(plan, step, tensors, reading.operand)
         found: list[Schedule] = []
         if flat:
-            widest = divisors(vectors, MOST_SUMS // flat.tiles)[-1]
-            found.append({"pixels": flat.tiles, "vectors": widest, "flat": 1})
+            fitting = [
+                n for n in divisors(vectors, TILES) if Blocking(flat.tiles, n).tiles <= TILES
+            ]
+            found.append({"pixels": flat.tiles, "vectors": fitting[-1], "flat": 1})
             as_bytes = code_bits(operand_of_dense(step, tensors)[0].weight_grid) == STORED_BITS
             if flat.tiles > IN_PASSES and as_bytes:
                 found.append({"pixels": IN_PASSES, "vectors": 1, "flat": 1})
@@ -82,7 +84,7 @@ class TileKernel:
         operand = Reading.of(step, tensors).operand
         source = padded_buffer(operand.kind, conv.input, layouts, operand.padding)
         setup = Setup.of(step, tensors, source.layout, schedule)
-        plan, blocking, pairs = setup.plan, setup.blocking, setup.pairs
+        plan, blocking, copy = setup.plan, setup.blocking, setup.copy
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
         weights = tile_weights(setup.codes, conv.weight_grid, plan, blocking)
         config = blocking.shape(plan).config()
@@ -99,7 +101,7 @@ class TileKernel:
             epilogue.declare_writes()
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                nest.bind(pairs.copied(buffer) if pairs else buffer, start_buffer)
+                nest.bind(copy.copied(buffer) if copy else buffer, start_buffer)
                 with self.micro.ready(sizes):
                     nest.emit(setup.origin, epilogue.store, epilogue, share)
         return Emitted(

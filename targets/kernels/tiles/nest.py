@@ -195,5 +195,7 @@ class TileNest:
         start = step * plan.depth
         if plan.steps * plan.depth > plan.run:
             start = T.min(start, plan.run - plan.depth)
+        if plan.phases:
+            return plan.phases.pixels(row, tap) * plan.pixel + start
         down, across = plan.geometry.dilation
         return (row * down * width + tap * across) * plan.pixel + start

@@ -10,6 +10,7 @@ the one before it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,28 @@ AT_HAND = 16 << 10  # bytes of weights that stay in the first-level cache beside
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phases:
+    """Images of `size` rows and columns, `count` down and across, into which one is taken apart."""
+
+    stride: tuple[int, int]
+    count: tuple[int, int]
+    size: tuple[int, int]
+
+    def pixels(self, row: Any, tap: Any) -> Any:
+        """From a pixel of the first phase to the one that a tap of its output reads."""
+        (down, across), (rows, columns) = self.stride, self.size
+        phase = row % down * self.count[1] + tap % across
+        return (phase * rows + row // down) * columns + tap // across
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """`pixel`: bytes of a pixel of the input; `bytes`: those of a run that are channels.
 
     `pitch`: None where tiles have pixels of one output row. Else the width of the padded input, in
     whose memory the image is one long row: tiles then have pixels of several rows, and what lies
-    between those, and the products of the latter are for nothing (stride 1 only).
+    between those, and the products of the latter are for nothing (stride 1 only). `phases`: of an
+    input that was taken apart, for which the geometry's stride is 1 (`phases.py`).
     """
 
     geometry: Dense
@@ -37,6 +54,7 @@ class Plan:
     taps: int  # runs of a kernel row
     bytes: int
     pitch: int | None = None
+    phases: Phases | None = None
 
     @classmethod
     def of(cls, reading: Reading) -> Plan:

@@ -12,6 +12,7 @@ from mpqdeploy.targets.kernels import KERNELS, kernels_for
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.kernels.tiles import DOT_AMX, Amx, PlainTiles, TileKernel
+from mpqdeploy.targets.kernels.tiles.micro import TILES
 from mpqdeploy.targets.kernels.tiles.pairs import paired
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.layout import Layout
@@ -111,6 +112,18 @@ def test_small_images_are_one_long_row(kernel: TileKernel, isa: Isa, weights: st
             np.testing.assert_array_equal(found, expected(case).astype(np.float32))
 
 
+@each_level
+@pytest.mark.parametrize("size", [4, 5, 6, 8])  # 2, 3, 3 and 5 tiles of pixels
+def test_long_rows_take_no_more_tiles_than_there_are(
+    kernel: TileKernel, isa: Isa, size: int
+) -> None:
+    case = convolution(image=(1, size, size, 32), out=96, weights="s8")
+    for schedule in kernel.schedules(case.step, case.tensors, isa):
+        assert Blocking(schedule["pixels"], schedule["vectors"]).tiles <= TILES
+    found = accumulators(case, kernel, isa, kernel.schedules(case.step, case.tensors, isa)[0])
+    np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
 @pytest.mark.parametrize(("kernel", "isa"), [ITSELF])
 @pytest.mark.parametrize("weights", ["s2", "u4", "s5", "s6", "s7"])
 def test_every_width_is_restored_for_a_long_row(kernel: TileKernel, isa: Isa, weights: str) -> None:
@@ -148,6 +161,40 @@ def test_pairs_of_rows(
         for schedule in kernel.schedules(case.step, case.tensors, isa)[:1]:
             found = accumulators(case, kernel, isa, schedule, extra)
             np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+@each_level
+@pytest.mark.parametrize(
+    ("image", "kernel_size", "stride", "weights"),
+    [
+        ((2, 9, 14, 64), (3, 3), (2, 2), "b"),  # an odd number of rows: one phase has one fewer
+        ((1, 8, 15, 48), (1, 1), (2, 2), "s8"),  # one phase in four is read
+        ((1, 13, 10, 64), (4, 2), (3, 1), "s3"),
+    ],
+)
+def test_strides_are_taken_apart(
+    kernel: TileKernel,
+    isa: Isa,
+    image: tuple[int, int, int, int],
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    weights: str,
+) -> None:
+    """A short image under a stride is one long row, too."""
+    rows, columns = (size // 2 for size in kernel_size)
+    case = convolution(
+        image=image,
+        out=33,
+        kernel=kernel_size,
+        stride=stride,
+        padding=(rows, columns, rows, columns),
+        weights=weights,
+        extreme=True,
+    )
+    flat = next(s for s in kernel.schedules(case.step, case.tensors, isa) if s["flat"])
+    for extra in (0, 1):  # another reader's wider border
+        found = accumulators(case, kernel, isa, flat, extra)
+        np.testing.assert_array_equal(found, expected(case).astype(np.float32))
 
 
 @each_level
