@@ -13,8 +13,16 @@ from tvm.script.ir_builder import tirx as T
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
 from mpqdeploy.targets.kernels.epilogue.borders import clear_word_ends, fill_border
-from mpqdeploy.targets.kernels.epilogue.packed import AT_ONCE, Packing, packings, packs
+from mpqdeploy.targets.kernels.epilogue.packed import (
+    AT_ONCE,
+    Follows,
+    Packing,
+    packings,
+    packs,
+    write,
+)
 from mpqdeploy.targets.kernels.epilogue.rows import store_row
+from mpqdeploy.targets.kernels.epilogue.staircase import BYTES
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
@@ -188,6 +196,16 @@ class Epilogue:
             evaluations.append(self._values.at(at, T.bind(acc)))
         for packing in self._packings:
             packing.store_quads(evaluations, places)
+
+    def store_codes(
+        self, codes: Any, how: Sequence[Follows], n: Any, y: Any, x: Any, c0: Any
+    ) -> None:
+        """Writes what follows from 64 stored codes, the channels from c0 of pixel (n, y, x), as
+        `following.follows` says."""
+        each = range(0, BYTES, CHANNEL_BLOCK)
+        places = [Place(n=n, y=y, x=x, c=c0 + c, lanes=CHANNEL_BLOCK) for c in each]
+        for writer, follows in zip(self._writers, how, strict=True):
+            write(writer, follows, codes, places)
 
     @contextmanager
     def together(self) -> Iterator[None]:

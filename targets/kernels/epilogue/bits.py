@@ -17,16 +17,17 @@ from mpqdeploy.targets.kernels.epilogue.staircase import of_codes
 from mpqdeploy.targets.kernels.epilogue.vectors import Place
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, storage_offset, stored_channels
-from mpqdeploy.targets.program import Quant
+from mpqdeploy.targets.program import Expr, Quant
 
 
-def reaches(first: Quant, second: Quant) -> int | None:
-    """The least stored code of `first` for which `second`, of one bit and with `first` beneath it,
-    is its grid's upper code; None where channels differ or no threshold is exactly it."""
+def reaches(first: Quant, second: Quant, leaf: Expr | None = None) -> int | None:
+    """The least stored code of `first` for which `second`, of one bit and with `first` beneath it
+    (as `leaf`, itself unless given), is its grid's upper code; None where channels differ or no
+    threshold is exactly it."""
     if planes(second.grid) != 1:
         return None
     codes = np.arange(first.grid.low, first.grid.high + 1)
-    by_channel = of_codes(second, first, codes) > second.grid.low
+    by_channel = of_codes(second, leaf or first, codes) > second.grid.low
     bits = by_channel[:, 0]
     if (by_channel != bits[:, None]).any() or (bits[:-1] & ~bits[1:]).any() or not bits[-1]:
         return None

@@ -80,11 +80,7 @@ class Packing:
         grid = self._value.grid
         codes = T.bind(_within(saturated, grid, storage_offset(grid)))
         for writer, how in self.writers:
-            written = T.bind(how.emit(codes)) if isinstance(how, Staircase) else codes
-            if writer.buffer.layout.kind == "bits":
-                store_bits(writer, written, how if isinstance(how, int) else None, places)
-            else:
-                _store(writer, written, places)
+            write(writer, how, codes, places)
 
 
 def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:
@@ -96,6 +92,15 @@ def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:
         value, how = _source(writer.value, writer.buffer.layout)
         found.setdefault(value, Packing(value)).writers.append((writer, how))
     return tuple(found.values())
+
+
+def write(writer: Writer, how: Follows, codes: Any, places: Sequence[Place]) -> None:
+    """What follows from 64 stored codes, 16 for each of the places."""
+    written = T.bind(how.emit(codes)) if isinstance(how, Staircase) else codes
+    if writer.buffer.layout.kind == "bits":
+        store_bits(writer, written, how if isinstance(how, int) else None, places)
+    else:
+        _store(writer, written, places)
 
 
 def _source(value: Quant, layout: Layout) -> tuple[Quant, Follows]:

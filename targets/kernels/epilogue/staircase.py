@@ -74,19 +74,25 @@ class Staircase:
 
 def beneath(expr: Expr) -> Quant | None:
     """The codes on which `expr` depends and on nothing else; None where there are none."""
-    under = expr.x if isinstance(expr, Quant) else None
-    while isinstance(under, Affine | Clip):
-        under = under.x
+    under = bottom(expr)
     return under if isinstance(under, Quant) else None
 
 
-def leads(first: Quant, second: Quant) -> Staircase | None:
-    """From the stored codes of `first`, which lie beneath `second`, to those of `second`; None
-    where channels differ, or no staircase is exactly it."""
+def bottom(expr: Expr) -> Expr | None:
+    """What the codes `expr` are scaled, clipped and rounded from."""
+    under = expr.x if isinstance(expr, Quant) else None
+    while isinstance(under, Affine | Clip):
+        under = under.x
+    return under
+
+
+def leads(first: Quant, second: Quant, leaf: Expr | None = None) -> Staircase | None:
+    """From the stored codes of `first`, which lie beneath `second` as `leaf` (itself unless given),
+    to those of `second`; None where channels differ, or no staircase is exactly it."""
     if second.rounding != "ROUND" or second.grid.bipolar:
         return None
     codes = np.arange(first.grid.low, first.grid.high + 1)
-    by_channel = of_codes(second.x, first, codes)
+    by_channel = of_codes(second.x, leaf or first, codes)
     before = by_channel[:, 0]
     if (by_channel != before[:, None]).any():
         return None
@@ -135,7 +141,7 @@ def _with_factor(
     return found if (found(stored) == wanted).all() else None
 
 
-def of_codes(expr: Expr, leaf: Quant, codes: NDArray[np.int64]) -> Floats:
+def of_codes(expr: Expr, leaf: Expr, codes: NDArray[np.int64]) -> Floats:
     """`expr` for every code of `leaf` and every channel that its constants tell apart."""
     column = codes.astype(np.float32).reshape(-1, 1)
     return evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})
