@@ -39,23 +39,30 @@ KERNELS: tuple[Kernel, ...] = (
     SoftmaxKernel(),
 )
 
-# Those that need more of a CPU than its level has, by the feature as LLVM spells it: preferred to
-# the common ones, and others.
-PREFERRED: Mapping[str, tuple[Kernel, ...]] = {"amx-int8": (DOT_AMX,)}
-SPECIAL: Mapping[str, tuple[Kernel, ...]] = {"avx512vbmi": (PERMUTE,)}
+# Those that need more of a CPU than its level has, by the features as LLVM spells them: preferred
+# to the common ones, and others. Every CPU with tiles looks bytes up, too.
+PREFERRED: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {("amx-int8", "avx512vbmi"): (DOT_AMX,)}
+SPECIAL: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {("avx512vbmi",): (PERMUTE,)}
 
 
 def kernels_for(features: Iterable[str]) -> tuple[Kernel, ...]:
     """The kernels of a target with these features beyond its level's."""
-    given = tuple(features)
-    preferred = [kernel for feature in given for kernel in PREFERRED.get(feature, ())]
-    special = [kernel for feature in given for kernel in SPECIAL.get(feature, ())]
+    given = frozenset(features)
+    preferred, special = (
+        [
+            kernel
+            for needed, kernels in table.items()
+            if given.issuperset(needed)
+            for kernel in kernels
+        ]
+        for table in (PREFERRED, SPECIAL)
+    )
     return (*preferred, *KERNELS, *special)
 
 
 def versions() -> list[list[str | int]]:
     """Names and versions of all kernels: what a stored latency depends on, their order does not."""
-    found = kernels_for((*PREFERRED, *SPECIAL))
+    found = kernels_for(feature for needed in (*PREFERRED, *SPECIAL) for feature in needed)
     return sorted([kernel.name, kernel.version] for kernel in found)
 
 

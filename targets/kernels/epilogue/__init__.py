@@ -83,8 +83,10 @@ class Epilogue:
         lanes: int,
         isa: Isa,
         order: Order | None = None,
+        tables: bool = False,
     ) -> None:
-        """`order`: with it there is `store_quads`; see `takes_quads`."""
+        """`order`: with it there is `store_quads`; see `takes_quads`. `tables`: whether the CPU
+        looks bytes up (AVX-512 VBMI)."""
         if lanes not in (4, 8, 16):
             raise ValueError(f"an epilogue has 4, 8 or 16 lanes, not {lanes}")
         shapes = {tensors[output.tensor].shape for output in step.outputs}
@@ -93,6 +95,7 @@ class Epilogue:
         self.shape = shapes.pop()
         self.lanes = lanes
         self._isa = isa
+        self._tables = tables
         self._step = step
         self._tensors = tensors
         self._values = Values(step, tensors, layouts, order)
@@ -144,7 +147,7 @@ class Epilogue:
             for writer in self._writers
             if packs(writer.value, writer.tensor, writer.buffer.layout, self._isa, self.lanes)
         ]
-        self._packings = packings(packed)
+        self._packings = packings(packed, tables=self._tables)
         self._alone = [writer for writer in self._writers if writer not in packed]
 
     @property

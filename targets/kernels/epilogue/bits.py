@@ -13,7 +13,7 @@ import numpy as np
 from tvm import sym
 from tvm.script.ir_builder import tirx as T
 
-from mpqdeploy.targets.kernels.epilogue.staircase import of_codes
+from mpqdeploy.targets.kernels.epilogue.leading import of_codes
 from mpqdeploy.targets.kernels.epilogue.vectors import Place
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, storage_offset, stored_channels

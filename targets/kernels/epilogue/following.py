@@ -9,8 +9,9 @@ from __future__ import annotations
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Tensors
 from mpqdeploy.targets.kernels.epilogue.bits import reaches
+from mpqdeploy.targets.kernels.epilogue.leading import bottom, leads
 from mpqdeploy.targets.kernels.epilogue.packed import Follows
-from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES, bottom, leads
+from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Acc, Grid, Output, Quant, Step
 

@@ -15,7 +15,8 @@ from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.epilogue.bits import reaches, store_bits
-from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES, Staircase, beneath, leads
+from mpqdeploy.targets.kernels.epilogue.leading import Way, beneath, leads
+from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
@@ -24,7 +25,7 @@ from mpqdeploy.targets.program import Expr, Grid, Quant, Tensor
 
 LANES = 16
 AT_ONCE = BYTES // LANES
-Follows = Staircase | int | None
+Follows = Way | int | None
 NEAREST = 4  # cvtps2dq's operand for the current rounding mode, which is to nearest even
 
 
@@ -47,8 +48,8 @@ def _packable(value: Quant) -> bool:
 class Packing:
     """Collects vectors of `value` and stores them four at a time; `flush` stores the rest.
 
-    `writers`: who writes these codes, or others that follow from them by a staircase, or a bit that
-    says whether they reach a threshold.
+    `writers`: who writes these codes, or others that follow from them, or a bit that says whether
+    they reach a threshold.
     """
 
     def __init__(self, value: Quant) -> None:
@@ -83,33 +84,33 @@ class Packing:
             write(writer, how, codes, places)
 
 
-def packings(writers: Sequence[Writer]) -> tuple[Packing, ...]:
-    """Packings that together serve all of these writers."""
+def packings(writers: Sequence[Writer], *, tables: bool = False) -> tuple[Packing, ...]:
+    """Packings that together serve all of these writers; `tables`: see `leads`."""
     found: dict[Quant, Packing] = {}
     for writer in writers:
         if not isinstance(writer.value, Quant):
             raise ValueError("only codes can be packed")
-        value, how = _source(writer.value, writer.buffer.layout)
+        value, how = _source(writer.value, writer.buffer.layout, tables)
         found.setdefault(value, Packing(value)).writers.append((writer, how))
     return tuple(found.values())
 
 
 def write(writer: Writer, how: Follows, codes: Any, places: Sequence[Place]) -> None:
     """What follows from 64 stored codes, 16 for each of the places."""
-    written = T.bind(how.emit(codes)) if isinstance(how, Staircase) else codes
+    written = T.bind(how.emit(codes)) if isinstance(how, Way) else codes
     if writer.buffer.layout.kind == "bits":
         store_bits(writer, written, how if isinstance(how, int) else None, places)
     else:
         _store(writer, written, places)
 
 
-def _source(value: Quant, layout: Layout) -> tuple[Quant, Follows]:
+def _source(value: Quant, layout: Layout, tables: bool = False) -> tuple[Quant, Follows]:
     """The codes that are packed for these in this layout, and how these follow."""
     first = beneath(value)
     if first is not None and _packable(first):
         how: Follows = reaches(first, value) if layout.kind == "bits" else None
         if how is None:
-            how = leads(first, value)
+            how = leads(first, value, tables=tables)
         if how is not None:
             return first, how
     return value, None

@@ -1,9 +1,7 @@
-"""Codes that follow from other codes: a second output in fewer bits, computed on bytes.
+"""`Staircase`: codes that follow from others by a multiplication of 16 bits.
 
-A residual stream is rounded to its own width, and once more to the next layer's grid. The second
-code is a function of the first, a staircase of at most 256 steps; where integers of 16 bits
-climb the same stairs, they do so for 64 codes in ten operations [o], whether the first code is
-written as well or not.
+Where integers of 16 bits climb the same stairs as a float that is scaled and rounded, they do so
+for 64 codes in ten operations [o].
 """
 
 from __future__ import annotations
@@ -14,10 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from mpqdeploy.targets.layout import storage_offset
-from mpqdeploy.targets.program import Affine, Clip, Expr, Floats, Quant
-from mpqdeploy.targets.reference import evaluate
 
 WORD_BITS, BYTE_BITS = 16, 8
 WORD = 1 << WORD_BITS
@@ -72,38 +66,6 @@ class Staircase:
         return T.shift_right(raised, splat(self.shift))
 
 
-def beneath(expr: Expr) -> Quant | None:
-    """The codes on which `expr` depends and on nothing else; None where there are none."""
-    under = bottom(expr)
-    return under if isinstance(under, Quant) else None
-
-
-def bottom(expr: Expr) -> Expr | None:
-    """What the codes `expr` are scaled, clipped and rounded from."""
-    under = expr.x if isinstance(expr, Quant) else None
-    while isinstance(under, Affine | Clip):
-        under = under.x
-    return under
-
-
-def leads(first: Quant, second: Quant, leaf: Expr | None = None) -> Staircase | None:
-    """From the stored codes of `first`, which lie beneath `second` as `leaf` (itself unless given),
-    to those of `second`; None where channels differ, or no staircase is exactly it."""
-    if second.rounding != "ROUND" or second.grid.bipolar:
-        return None
-    codes = np.arange(first.grid.low, first.grid.high + 1)
-    by_channel = of_codes(second.x, leaf or first, codes)
-    before = by_channel[:, 0]
-    if (by_channel != before[:, None]).any():
-        return None
-    slope = float(np.diff(before).max(initial=0.0))
-    wanted = np.clip(np.rint(before), second.grid.low, second.grid.high).astype(np.int64)
-    offset = storage_offset(second.grid)
-    return fitted(
-        codes - storage_offset(first.grid), wanted - offset, slope, second.grid.high - offset
-    )
-
-
 def fitted(
     stored: NDArray[np.int64], wanted: NDArray[np.int64], slope: float, high: int
 ) -> Staircase | None:
@@ -139,9 +101,3 @@ def _with_factor(
     offset = max(min((least + most) // 2, WORD - 1), 1 - WORD)
     found = Staircase(factor=factor, offset=offset, shift=shift, high=high)
     return found if (found(stored) == wanted).all() else None
-
-
-def of_codes(expr: Expr, leaf: Expr, codes: NDArray[np.int64]) -> Floats:
-    """`expr` for every code of `leaf` and every channel that its constants tell apart."""
-    column = codes.astype(np.float32).reshape(-1, 1)
-    return evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})

@@ -88,7 +88,8 @@ class TileKernel:
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
         weights = tile_weights(setup.codes, conv.weight_grid, plan, blocking)
         config = blocking.shape(plan).config()
-        epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa)
+        tables = self.micro.tables
+        epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa, tables=tables)
         nest = TileNest(plan, self.micro, blocking, weights)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)

@@ -66,6 +66,7 @@ class Micro(Protocol):
     name: str
     isa: Isa
     written: int  # products that are written out at most; loops go round them
+    tables: bool  # whether every CPU that has it looks bytes up, too (AVX-512 VBMI)
 
     def ready(self, config: Any) -> Any:
         """A context in which tiles have the sizes of `config`: `Shape.config`, as a buffer."""
@@ -84,6 +85,7 @@ class Amx:
     name = "dot_amx"
     isa = Isa.VNNI
     written = 12
+    tables = True
 
     @contextmanager
     def ready(self, config: Any) -> Iterator[None]:
@@ -136,6 +138,7 @@ class PlainTiles:
     everywhere. Never fast, and so never offered by the registry."""
 
     name = "dot_tiles"
+    tables = False
 
     def __init__(self, isa: Isa, *, written: int = 1) -> None:
         self.isa = isa

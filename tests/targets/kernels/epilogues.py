@@ -17,6 +17,12 @@ class EpilogueKernel:
 
     name = "epilogue"
     version = 1
+    tables = False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What it needs of a CPU beyond its level."""
+        return ("avx512vbmi",) if self.tables else ()
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         return True
@@ -43,7 +49,8 @@ class EpilogueKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue
 
-        epilogue = Epilogue(step, tensors, layouts, lanes=self.lanes_on(isa), isa=isa)
+        lanes = self.lanes_on(isa)
+        epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa, tables=self.tables)
         with IRBuilder() as ib, T.prim_func():
             T.func_name(self.name)
             epilogue.declare_reads()

@@ -14,15 +14,15 @@ from mpqdeploy.targets.target import NAMED, Target
 
 LEVELS = {target.isa: target for target in NAMED.values() if not target.features}
 NEEDED = {
-    kernel.name: (feature,)
-    for feature, kernels in (*PREFERRED.items(), *SPECIAL.items())
+    kernel.name: features
+    for features, kernels in (*PREFERRED.items(), *SPECIAL.items())
     for kernel in kernels
 }
 
 
 def target_for(isa: Isa, kernel: Kernel | None = None) -> Target:
     """The level, with the features of a kernel that is not on all CPUs of it."""
-    features = NEEDED.get(kernel.name, ()) if kernel else ()
+    features = getattr(kernel, "features", NEEDED.get(kernel.name, ()) if kernel else ())
     return replace(LEVELS[isa], features=features)
 
 

@@ -157,7 +157,7 @@ CASES = {
     "sum": pooling("sum"),
     "shortcut": shortcut(),
 }
-REGISTERED = kernels_for((*PREFERRED, *SPECIAL))
+REGISTERED = kernels_for(name for names in (*PREFERRED, *SPECIAL) for name in names)
 PAIRS = [
     pytest.param(kernel, isa, name, id=f"{kernel.name}-{isa}-{name}")
     for kernel in REGISTERED

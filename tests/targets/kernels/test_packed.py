@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.epilogue.bits import reaches
 from mpqdeploy.targets.kernels.epilogue.bounds import magnitude
-from mpqdeploy.targets.kernels.epilogue.staircase import beneath, leads
+from mpqdeploy.targets.kernels.epilogue.leading import beneath, leads
+from mpqdeploy.targets.kernels.epilogue.lookup_bytes import Table
+from mpqdeploy.targets.kernels.epilogue.staircase import Staircase
+from mpqdeploy.targets.kernels.epilogue.thresholds import Thresholds
 from mpqdeploy.targets.layout import Layout, storage_offset, stored_channels
 from mpqdeploy.targets.program import (
     Acc,
@@ -51,6 +54,7 @@ class Together(EpilogueKernel):
     """Runs of pixels and all their channels together."""
 
     pixels: int
+    tables: bool = False
 
     def lanes_on(self, isa: Isa) -> int:
         return isa.lanes
@@ -221,6 +225,35 @@ def test_a_staircase_is_exact_or_there_is_none(
         np.testing.assert_array_equal(staircase(codes - storage_offset(stream)), wanted)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    stream=st.sampled_from(STREAMS),
+    grid=GRIDS,
+    mul=st.floats(-0.99, 0.99).filter(bool),
+    add=st.sampled_from([0.0, 1.3, -2.5, 40.0]),
+)
+def test_a_table_is_exact(stream: Grid, grid: Grid, mul: float, add: float) -> None:
+    """Where a CPU looks bytes up, every code of a code has a way."""
+    first = Quant(x=halves(16), grid=stream)
+    way = leads(first, narrowed(first, grid, mul, add), tables=True)
+    codes = np.arange(stream.low, stream.high + 1)
+    real = codes.astype(np.float32) * np.float32(mul) + np.float32(add)
+    wanted = np.clip(np.rint(real), grid.low, grid.high).astype(np.int64) - storage_offset(grid)
+    assert way is not None
+    np.testing.assert_array_equal(way(codes - storage_offset(stream)), wanted)
+
+
+def test_few_values_are_counted_by_thresholds() -> None:
+    first = Quant(x=halves(16), grid=STREAMS[0])
+    for bits, count in ((1, 1), (2, 3)):
+        way = leads(first, narrowed(first, Grid(bits=bits, signed=False), 0.0123))
+        assert isinstance(way, Thresholds)
+        assert len(way.thresholds) == count
+    for tables, kind in ((False, Staircase), (True, Table)):
+        way = leads(first, narrowed(first, Grid(bits=4, signed=False), 0.0588), tables=tables)
+        assert isinstance(way, kind)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_usual_scales_have_a_staircase(bits: int) -> None:
     """Learned scales are no dyadic fractions: of a hundred, nearly all can be climbed."""
@@ -284,6 +317,24 @@ def test_codes_that_follow_from_others(
     values = [*([first] if written else []), *(narrowed(first, grid, mul) for grid in grids)]
     made = case(channels, values if order else values[::-1])
     assert check(Together(pixels), made, Isa.VNNI, exact=True) == 0
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    stream=st.sampled_from(STREAMS),
+    grids=st.lists(GRIDS.filter(lambda grid: grid.bits > 2), min_size=1, max_size=2),
+    mul=st.sampled_from((*MULS, -0.0588)),
+    written=st.booleans(),
+)
+def test_codes_that_are_looked_up(
+    stream: Grid, grids: list[Grid], mul: float, written: bool
+) -> None:
+    """Falling codes, too, for which there is no staircase."""
+    kernel = Together(2, tables=True)
+    require(Isa.VNNI, kernel)
+    first = Quant(x=halves(48, 4.0), grid=stream)
+    values = [*([first] if written else []), *(narrowed(first, grid, mul) for grid in grids)]
+    assert check(kernel, case(48, values), Isa.VNNI, exact=True) == 0
 
 
 def test_what_is_no_function_of_the_code_alone_leads_nowhere() -> None:
