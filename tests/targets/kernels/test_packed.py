@@ -293,7 +293,7 @@ def test_channels_with_thresholds_of_their_own_have_none() -> None:
     assert reaches(first, Quant(x=by_channel, grid=BIPOLAR)) is None
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     channels=st.sampled_from([16, 33, 48, 64, 100]),
     pixels=st.sampled_from([1, 2, 4]),
@@ -319,7 +319,7 @@ def test_codes_that_follow_from_others(
     assert check(Together(pixels), made, Isa.VNNI, exact=True) == 0
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     stream=st.sampled_from(STREAMS),
     grids=st.lists(GRIDS.filter(lambda grid: grid.bits > 2), min_size=1, max_size=2),

@@ -85,7 +85,7 @@ GEOMETRIES = convolutions(
 
 
 @pytest.mark.parametrize("isa", Isa)
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(made=GEOMETRIES, grid=st.sampled_from([BIPOLAR, ONE_BIT]), extra=st.integers(0, 1))
 def test_every_geometry(isa: Isa, made: Convolution, grid: Grid, extra: int) -> None:
     require(isa)
