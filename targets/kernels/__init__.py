@@ -60,10 +60,14 @@ def kernels_for(features: Iterable[str]) -> tuple[Kernel, ...]:
     return (*preferred, *KERNELS, *special)
 
 
+def every_kernel() -> tuple[Kernel, ...]:
+    """The kernels of a target that has all features."""
+    return kernels_for(feature for needed in (*PREFERRED, *SPECIAL) for feature in needed)
+
+
 def versions() -> list[list[str | int]]:
     """Names and versions of all kernels: what a stored latency depends on, their order does not."""
-    found = kernels_for(feature for needed in (*PREFERRED, *SPECIAL) for feature in needed)
-    return sorted([kernel.name, kernel.version] for kernel in found)
+    return sorted([kernel.name, kernel.version] for kernel in every_kernel())
 
 
-__all__ = ["KERNELS", "Kernel", "kernels_for", "versions"]
+__all__ = ["KERNELS", "Kernel", "every_kernel", "kernels_for", "versions"]

@@ -53,7 +53,7 @@ class Pooling:
         from tvm.script.ir_builder import tirx as T
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
-        from mpqdeploy.targets.kernels.epilogue.following import follows
+        from mpqdeploy.targets.kernels.epilogue.following import all_follow
 
         pool = _pool(step)
         source = Buffer(
@@ -75,7 +75,9 @@ class Pooling:
                 arg=arg,
                 clamped=any(_reach(pool, step, tensors)),
             )
-            how = follows(step, tensors, layouts, window.grid, isa) if separable(pool) else None
+            how = None
+            if separable(pool):
+                how = all_follow(step, tensors, layouts, window.grid, isa)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 if how is None:

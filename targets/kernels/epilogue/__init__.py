@@ -204,7 +204,7 @@ class Epilogue:
         self, codes: Any, how: Sequence[Follows], n: Any, y: Any, x: Any, c0: Any
     ) -> None:
         """Writes what follows from 64 stored codes, the channels from c0 of pixel (n, y, x), as
-        `following.follows` says."""
+        `following.all_follow` says."""
         each = range(0, BYTES, CHANNEL_BLOCK)
         places = [Place(n=n, y=y, x=x, c=c0 + c, lanes=CHANNEL_BLOCK) for c in each]
         for writer, follows in zip(self._writers, how, strict=True):

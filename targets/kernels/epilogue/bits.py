@@ -9,29 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from tvm import sym
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.kernels.epilogue.leading import of_codes
-from mpqdeploy.targets.kernels.epilogue.vectors import Place
+from mpqdeploy.targets.kernels.epilogue.vectors import Place, byte
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, storage_offset, stored_channels
-from mpqdeploy.targets.program import Expr, Quant
+from mpqdeploy.targets.program import Grid, Quant
 
 
-def reaches(first: Quant, second: Quant, leaf: Expr | None = None) -> int | None:
-    """The least stored code of `first` for which `second`, of one bit and with `first` beneath it
-    (as `leaf`, itself unless given), is its grid's upper code; None where channels differ or no
-    threshold is exactly it."""
-    if planes(second.grid) != 1:
+def reaches(value: Quant, known: Grid) -> int | None:
+    """The least stored code of the grid `known` from which on `value`, of one bit and with such
+    codes at its `bottom`, is its grid's upper code; None where channels differ or no threshold is
+    exactly it."""
+    if planes(value.grid) != 1:
         return None
-    codes = np.arange(first.grid.low, first.grid.high + 1)
-    by_channel = of_codes(second, leaf or first, codes) > second.grid.low
+    codes, found = of_codes(value, value, known)
+    by_channel = found > value.grid.low
     bits = by_channel[:, 0]
     if (by_channel != bits[:, None]).any() or (bits[:-1] & ~bits[1:]).any() or not bits[-1]:
         return None
-    return int(codes[bits.argmax()]) - storage_offset(first.grid)
+    return int(codes[bits.argmax()]) - storage_offset(known)
 
 
 def store_bits(writer: Writer, codes: Any, threshold: int | None, places: Sequence[Place]) -> None:
@@ -48,15 +47,11 @@ def store_bits(writer: Writer, codes: Any, threshold: int | None, places: Sequen
 def _mask(codes: Any, plane: int, threshold: int | None) -> Any:
     """Of uint8 x 32, as uint32."""
     if threshold is None:
-        bits = T.bitwise_and(codes, _splat(1 << plane)) != _splat(0)
+        bits = T.bitwise_and(codes, byte(1 << plane, WORD)) != byte(0, WORD)
     else:
-        bits = codes >= _splat(threshold)
+        bits = codes >= byte(threshold, WORD)
     ones = T.Select(bits, T.broadcast(T.int8(-1), WORD), T.broadcast(T.int8(0), WORD))
     return T.cast(T.call_llvm_pure_intrin("int32", "llvm.x86.avx2.pmovmskb", ones), "uint32")
-
-
-def _splat(value: int) -> Any:
-    return T.broadcast(T.uint8(value), WORD)
 
 
 def _store(writer: Writer, mask: Any, plane: int, places: Sequence[Place]) -> None:

@@ -15,7 +15,7 @@ from mpqdeploy.targets.kernels.epilogue.lookup_bytes import Table
 from mpqdeploy.targets.kernels.epilogue.staircase import Staircase, fitted
 from mpqdeploy.targets.kernels.epilogue.thresholds import Thresholds
 from mpqdeploy.targets.layout import storage_offset
-from mpqdeploy.targets.program import Affine, Clip, Expr, Floats, Quant
+from mpqdeploy.targets.program import Affine, Clip, Expr, Floats, Grid, Quant
 from mpqdeploy.targets.reference import evaluate
 
 Way = Staircase | Thresholds | Table
@@ -28,39 +28,43 @@ def beneath(expr: Expr) -> Quant | None:
 
 
 def bottom(expr: Expr) -> Expr | None:
-    """What the codes `expr` are scaled, clipped and rounded from."""
+    """What the codes `expr` are scaled, clipped and rounded from; None where they are no codes."""
     under = expr.x if isinstance(expr, Quant) else None
     while isinstance(under, Affine | Clip):
         under = under.x
     return under
 
 
-def leads(
-    first: Quant, second: Quant, leaf: Expr | None = None, *, tables: bool = False
-) -> Way | None:
-    """From the stored codes of `first`, which lie beneath `second` as `leaf` (itself unless given),
-    to those of `second`; None where channels differ, or no way is exactly it.
+def leads(value: Quant, known: Grid, *, tables: bool = False) -> Way | None:
+    """From stored codes of the grid `known`, which are the `bottom` of `value`, to its own; None
+    where channels differ, or no way is exactly it.
 
     `tables`: whether the CPU looks bytes up (AVX-512 VBMI)."""
-    if second.rounding != "ROUND" or second.grid.bipolar:
+    if value.rounding != "ROUND" or value.grid.bipolar:
         return None
-    codes = np.arange(first.grid.low, first.grid.high + 1)
-    by_channel = of_codes(second.x, leaf or first, codes)
+    codes, by_channel = of_codes(value.x, value, known)
     before = by_channel[:, 0]
     if (by_channel != before[:, None]).any():
         return None
-    wanted = np.clip(np.rint(before), second.grid.low, second.grid.high).astype(np.int64)
-    stored, wanted = codes - storage_offset(first.grid), wanted - storage_offset(second.grid)
+    wanted = np.clip(np.rint(before), value.grid.low, value.grid.high).astype(np.int64)
+    stored, wanted = codes - storage_offset(known), wanted - storage_offset(value.grid)
     few = Thresholds.of(stored, wanted)
     if few is not None:
         return few
     if tables:
         return Table.of(stored, wanted)
     slope = float(np.diff(before).max(initial=0.0))
-    return fitted(stored, wanted, slope, second.grid.high - storage_offset(second.grid))
+    return fitted(stored, wanted, slope, value.grid.high - storage_offset(value.grid))
 
 
-def of_codes(expr: Expr, leaf: Expr, codes: NDArray[np.int64]) -> Floats:
-    """`expr` for every code of `leaf` and every channel that its constants tell apart."""
+def of_codes(expr: Expr, value: Quant, known: Grid) -> tuple[NDArray[np.int64], Floats]:
+    """Every code that the `bottom` of `value`, on the grid `known`, may be, and `expr`, a part of
+    `value`, for each and for every channel that its constants tell apart.
+
+    Raises `ValueError` where `value` has no bottom."""
+    leaf = bottom(value)
+    if leaf is None:
+        raise ValueError("only what is scaled, clipped and rounded follows from codes")
+    codes = np.arange(known.low, known.high + 1)
     column = codes.astype(np.float32).reshape(-1, 1)
-    return evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})
+    return codes, evaluate(expr, None, (1, 1, codes.size, 1), {}, {}, {leaf: column})

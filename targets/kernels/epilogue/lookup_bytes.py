@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.epilogue.staircase import BYTES
+from mpqdeploy.targets.kernels.epilogue.vectors import byte
 
 REACH = 2 * BYTES  # entries of one instruction
 
@@ -48,17 +49,14 @@ class Table:
         """Of uint8 x 64."""
         from tvm.script.ir_builder import tirx as T
 
-        def splat(value: int) -> Any:
-            return T.broadcast(T.uint8(value), BYTES)
-
         first = self.first
         if first is None:
             low, high = (self._found(stored, start) for start in (0, REACH))
-            return T.Select(stored >= splat(REACH), high, low)
+            return T.Select(stored >= byte(REACH, BYTES), high, low)
         if first > 0:
-            stored = T.max(stored, splat(first))
+            stored = T.max(stored, byte(first, BYTES))
         if first + REACH < 256:
-            stored = T.min(stored, splat(first + REACH - 1))
+            stored = T.min(stored, byte(first + REACH - 1, BYTES))
         return self._found(stored, first)
 
     def _found(self, stored: Any, first: int) -> Any:

@@ -18,7 +18,7 @@ from mpqdeploy.targets.kernels.epilogue.bits import reaches, store_bits
 from mpqdeploy.targets.kernels.epilogue.leading import Way, beneath, leads
 from mpqdeploy.targets.kernels.epilogue.staircase import BYTE_BITS, BYTES
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
-from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer
+from mpqdeploy.targets.kernels.epilogue.vectors import Place, byte, integer
 from mpqdeploy.targets.kernels.epilogue.writers import Writer
 from mpqdeploy.targets.layout import Layout, storage_offset, stored_channels
 from mpqdeploy.targets.program import Expr, Grid, Quant, Tensor
@@ -107,13 +107,15 @@ def write(writer: Writer, how: Follows, codes: Any, places: Sequence[Place]) -> 
 def _source(value: Quant, layout: Layout, tables: bool = False) -> tuple[Quant, Follows]:
     """The codes that are packed for these in this layout, and how these follow."""
     first = beneath(value)
-    if first is not None and _packable(first):
-        how: Follows = reaches(first, value) if layout.kind == "bits" else None
-        if how is None:
-            how = leads(first, value, tables=tables)
-        if how is not None:
-            return first, how
-    return value, None
+    how = follows(value, first.grid, layout, tables) if first and _packable(first) else None
+    return (first, how) if first and how is not None else (value, None)
+
+
+def follows(value: Quant, known: Grid, layout: Layout, tables: bool = False) -> Follows:
+    """How `value` in this layout follows from the stored codes of the grid `known` at its bottom;
+    None where it does not. `tables`: see `leads`."""
+    least = reaches(value, known) if layout.kind == "bits" else None
+    return leads(value, known, tables=tables) if least is None else least
 
 
 def _store(writer: Writer, codes: Any, places: Sequence[Place]) -> None:
@@ -173,7 +175,7 @@ def _within(codes: Any, grid: Grid, offset: int) -> Any:
     if grid.high < high:
         codes = T.min(codes, splat(grid.high))
     codes = T.reinterpret(f"uint8x{BYTES}", codes)
-    return codes - T.broadcast(T.uint8(offset % 256), BYTES) if offset else codes
+    return codes - byte(offset % 256, BYTES) if offset else codes
 
 
 def _runs(places: Sequence[Place], stored: int) -> list[tuple[int, int]]:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.targets.kernels.epilogue.vectors import byte
+
 WORD_BITS, BYTE_BITS = 16, 8
 WORD = 1 << WORD_BITS
 NEIGHBOURS = 4  # factors to either side of the nearest one that are tried, too
@@ -48,7 +50,7 @@ class Staircase:
         odd = self._climbed(T.bitwise_and(pairs, T.broadcast(T.uint16(0xFF00), half)))
         climbed = T.reinterpret(f"uint8x{BYTES}", T.bitwise_or(even, T.shift_left(odd, eight)))
         most = (WORD - 1) >> self.shift
-        limit = T.broadcast(T.uint8(self.high), BYTES)
+        limit = byte(self.high, BYTES)
         return T.min(climbed, limit) if self.high < most else climbed
 
     def _climbed(self, words: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.epilogue.staircase import BYTES
+from mpqdeploy.targets.kernels.epilogue.vectors import byte
 
 MOST = 3  # thresholds, of two operations each: a staircase takes ten
 
@@ -40,11 +41,8 @@ class Thresholds:
         """Of uint8 x 64."""
         from tvm.script.ir_builder import tirx as T
 
-        def splat(value: int) -> Any:
-            return T.broadcast(T.uint8(value), BYTES)
-
-        total = splat(self.least) if self.least else None
+        total = byte(self.least, BYTES) if self.least else None
         for threshold in self.thresholds:
-            one = T.Select(stored >= splat(threshold), splat(1), splat(0))
+            one = T.Select(stored >= byte(threshold, BYTES), byte(1, BYTES), byte(0, BYTES))
             total = one if total is None else total + one
         return total

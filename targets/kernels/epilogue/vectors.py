@@ -44,6 +44,10 @@ def integer(value: int, lanes: int) -> Any:
     return spread(T.int32(int(value)), lanes)
 
 
+def byte(value: int, lanes: int) -> Any:
+    return spread(T.uint8(value), lanes)
+
+
 def ramp(base: Any, lanes: int) -> Any:
     return base if lanes == 1 else T.ramp(base, 1, lanes)
 

@@ -57,9 +57,7 @@ class TileKernel:
         flat = flattened(plan, step, tensors, reading.operand)
         found: list[Schedule] = []
         if flat:
-            fitting = [
-                n for n in divisors(vectors, TILES) if Blocking(flat.tiles, n).tiles <= TILES
-            ]
+            fitting = [n for n in divisors(vectors, TILES) if Blocking(flat.tiles, n).fits]
             found.append({"pixels": flat.tiles, "vectors": fitting[-1], "flat": 1})
             as_bytes = code_bits(operand_of_dense(step, tensors)[0].weight_grid) == STORED_BITS
             if flat.tiles > IN_PASSES and as_bytes:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
 
+from mpqdeploy.targets.kernels.packing import VECTOR_BYTES
 from mpqdeploy.targets.kernels.tiles.plan import Phases, Plan
-
-VECTOR = 64  # bytes
 
 
 def apart(plan: Plan) -> Plan | None:
@@ -52,7 +51,7 @@ class TakenApart:
         (down, across), (rows, columns) = self.phases.count, self.phases.size
         shape = (batch, down * across * rows, columns, self.pixel)
         target = T.alloc_buffer(shape, "uint8", scope="global")
-        lanes = gcd(VECTOR, self.pixel)
+        lanes = gcd(VECTOR_BYTES, self.pixel)
         with (
             T.serial(0, batch) as n,
             T.serial(0, down) as i,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS, Shape
+from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS, TILES, Shape
 from mpqdeploy.targets.layout import stored_channels
 
 AT_HAND = 16 << 10  # bytes of weights that stay in the first-level cache beside everything else
@@ -176,6 +176,11 @@ class Blocking:
     def tiles(self) -> int:
         """In use."""
         return self.sums + 1 + self.weights
+
+    @property
+    def fits(self) -> bool:
+        """Whether there are so many."""
+        return self.tiles <= TILES
 
     def blocks(self, plan: Plan) -> int:
         """Blocks of pixel tiles of all images. An image that is one long row is a block, which is

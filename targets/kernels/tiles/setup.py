@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.kernels.base import Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import operand_of_dense
-from mpqdeploy.targets.kernels.tiles.micro import TILES
 from mpqdeploy.targets.kernels.tiles.pairs import HALF, Pairs, paired, paired_weights
 from mpqdeploy.targets.kernels.tiles.phases import TakenApart, apart
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, Layout
 from mpqdeploy.targets.program import Conv, Step
 
-MOST_TILES = TILES - 2  # of pixels: a tile of activations and one of weights go with their sums
 NARROW = 11  # columns: products of so few pixels wait for each other's sums
 
 
@@ -40,7 +38,7 @@ class Setup:
         copy: Pairs | TakenApart | None = None
         blocking = Blocking(schedule["pixels"], schedule["vectors"])
         flat = flattened(plan, step, tensors, layout) if schedule["flat"] else None
-        if flat and Blocking(flat.tiles, blocking.vectors).tiles <= TILES:
+        if flat and Blocking(flat.tiles, blocking.vectors).fits:
             plan, blocking = flat, Blocking(min(blocking.pixels, flat.tiles), blocking.vectors)
         elif schedule["flat"]:  # another reader wants a wider border: the rows lie too far apart
             blocking = Blocking(1, blocking.vectors)
@@ -69,7 +67,7 @@ def flattened(plan: Plan, step: Step, tensors: Tensors, layout: Layout) -> Plan 
         flat = replace(plan, pitch=pitch)
     elif plan.pixel % CHANNEL_BLOCK == 0:
         flat = apart(plan)
-    return flat if flat and flat.tiles <= MOST_TILES else None
+    return flat if flat and Blocking(flat.tiles, 1).fits else None
 
 
 def _paired(plan: Plan, conv: Conv, width: int) -> Plan | None:

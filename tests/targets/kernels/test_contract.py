@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels import KERNELS, PREFERRED, SPECIAL, kernels_for
+from mpqdeploy.targets.kernels import KERNELS, every_kernel
 from mpqdeploy.targets.kernels.base import Emitted, Kernel
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import Layout, buffer_dtype, buffer_shape
@@ -157,7 +157,7 @@ CASES = {
     "sum": pooling("sum"),
     "shortcut": shortcut(),
 }
-REGISTERED = kernels_for(name for names in (*PREFERRED, *SPECIAL) for name in names)
+REGISTERED = every_kernel()
 PAIRS = [
     pytest.param(kernel, isa, name, id=f"{kernel.name}-{isa}-{name}")
     for kernel in REGISTERED

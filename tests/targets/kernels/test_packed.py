@@ -217,7 +217,7 @@ def test_a_staircase_is_exact_or_there_is_none(
 ) -> None:
     first = Quant(x=halves(16), grid=stream)
     second = narrowed(first, grid, mul, add)
-    staircase = leads(first, second)
+    staircase = leads(second, first.grid)
     codes = np.arange(stream.low, stream.high + 1)
     real = codes.astype(np.float32) * np.float32(mul) + np.float32(add)
     wanted = np.clip(np.rint(real), grid.low, grid.high).astype(np.int64) - storage_offset(grid)
@@ -235,7 +235,7 @@ def test_a_staircase_is_exact_or_there_is_none(
 def test_a_table_is_exact(stream: Grid, grid: Grid, mul: float, add: float) -> None:
     """Where a CPU looks bytes up, every code of a code has a way."""
     first = Quant(x=halves(16), grid=stream)
-    way = leads(first, narrowed(first, grid, mul, add), tables=True)
+    way = leads(narrowed(first, grid, mul, add), first.grid, tables=True)
     codes = np.arange(stream.low, stream.high + 1)
     real = codes.astype(np.float32) * np.float32(mul) + np.float32(add)
     wanted = np.clip(np.rint(real), grid.low, grid.high).astype(np.int64) - storage_offset(grid)
@@ -246,11 +246,11 @@ def test_a_table_is_exact(stream: Grid, grid: Grid, mul: float, add: float) -> N
 def test_few_values_are_counted_by_thresholds() -> None:
     first = Quant(x=halves(16), grid=STREAMS[0])
     for bits, count in ((1, 1), (2, 3)):
-        way = leads(first, narrowed(first, Grid(bits=bits, signed=False), 0.0123))
+        way = leads(narrowed(first, Grid(bits=bits, signed=False), 0.0123), first.grid)
         assert isinstance(way, Thresholds)
         assert len(way.thresholds) == count
     for tables, kind in ((False, Staircase), (True, Table)):
-        way = leads(first, narrowed(first, Grid(bits=4, signed=False), 0.0588), tables=tables)
+        way = leads(narrowed(first, Grid(bits=4, signed=False), 0.0588), first.grid, tables=tables)
         assert isinstance(way, kind)
 
 
@@ -260,7 +260,7 @@ def test_usual_scales_have_a_staircase(bits: int) -> None:
     rng, first = np.random.default_rng(bits), Quant(x=halves(16), grid=STREAMS[0])
     grid = Grid(bits=bits, signed=False)
     scales = (2**bits - 1) / 255 * rng.uniform(1.0, 3.0, 100)
-    found = [leads(first, narrowed(first, grid, float(scale))) for scale in scales]
+    found = [leads(narrowed(first, grid, float(scale)), first.grid) for scale in scales]
     assert sum(staircase is not None for staircase in found) >= 95
 
 
@@ -275,7 +275,7 @@ def test_a_threshold_is_exact_or_there_is_none(
     stream: Grid, grid: Grid, mul: float, add: float
 ) -> None:
     first = Quant(x=halves(16), grid=stream)
-    least = reaches(first, narrowed(first, grid, mul, add))
+    least = reaches(narrowed(first, grid, mul, add), first.grid)
     codes = np.arange(stream.low, stream.high + 1)
     real = codes.astype(np.float32) * np.float32(mul) + np.float32(add)
     bits = real >= 0 if grid.bipolar else np.rint(real) >= 1
@@ -290,7 +290,7 @@ def test_channels_with_thresholds_of_their_own_have_none() -> None:
     first = Quant(x=halves(16), grid=STREAMS[0])
     add = np.arange(16, dtype=np.float32)
     by_channel = Affine(x=first, mul=np.float32([0.5]), add=-add)
-    assert reaches(first, Quant(x=by_channel, grid=BIPOLAR)) is None
+    assert reaches(Quant(x=by_channel, grid=BIPOLAR), first.grid) is None
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -343,12 +343,12 @@ def test_what_is_no_function_of_the_code_alone_leads_nowhere() -> None:
     add = np.arange(16, dtype=np.float32)
     by_channel = Affine(x=first, mul=np.full(16, 0.06, np.float32), add=add)
     both = Sum(x=first, y=Load(tensor="a"))
-    assert leads(first, Quant(x=by_channel, grid=grid)) is None
+    assert leads(Quant(x=by_channel, grid=grid), first.grid) is None
     assert beneath(Quant(x=both, grid=grid)) is None
     assert beneath(first) is None
     assert beneath(Quant(x=Clip(x=by_channel, low=0.0, high=3.0), grid=grid)) is first
-    assert leads(first, narrowed(first, grid, -0.06)) is None
-    assert leads(first, replace(narrowed(first, grid, 0.06), rounding="FLOOR")) is None
-    assert leads(first, narrowed(first, grid, 0.0588)) is not None
+    assert leads(narrowed(first, grid, -0.06), first.grid) is None
+    assert leads(replace(narrowed(first, grid, 0.06), rounding="FLOOR"), first.grid) is None
+    assert leads(narrowed(first, grid, 0.0588), first.grid) is not None
     # 25 and 75 lie on ties, one to be rounded up and one down: no offset does both.
-    assert leads(first, narrowed(first, grid, 0.06)) is None
+    assert leads(narrowed(first, grid, 0.06), first.grid) is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.epilogue.following import follows
+from mpqdeploy.targets.kernels.epilogue.following import all_follow
 from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.program import Acc, Affine, Grid, Output, Pool, Quant, Step, Tensor
@@ -100,7 +100,7 @@ def test_maxima_are_written_as_bytes(
     case = Case(
         step=Step(name="step", anchor=pool, outputs=outputs), tensors=tensors, layouts=layouts
     )
-    how = follows(case.step, tensors, layouts, BYTE, isa)
+    how = all_follow(case.step, tensors, layouts, BYTE, isa)
     assert (how is not None) == (isa is Isa.VNNI and channels != 60)
     assert check(Pooling(), case, isa, exact=True) == 0
 
@@ -118,7 +118,7 @@ def test_maxima_that_do_not_follow() -> None:
         out = Tensor(name="out", shape=(1, 2, 2, 64), grid=grid)
         step = Step(name="step", anchor=pool, outputs=(Output(tensor="out", value=value),))
         layouts = {"out": (Layout(kind="reals" if grid is None else "bytes"),)}
-        assert follows(step, {"source": source, "out": out}, layouts, BYTE, Isa.VNNI) is None
+        assert all_follow(step, {"source": source, "out": out}, layouts, BYTE, Isa.VNNI) is None
 
 
 @pytest.mark.parametrize("isa", Isa)
