@@ -19,7 +19,7 @@ from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest
-from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
+from mpqdeploy.targets.kernels.tiles.plan import AT_HAND, Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.setup import Setup, flattened
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
@@ -28,14 +28,14 @@ from mpqdeploy.targets.program import Step
 LEAST_COLUMNS = 4  # pixels of a tile: with fewer, loading weights takes all the time
 BLOCKINGS = ((1, 2), (2, 1), (1, 1))  # tiles of pixels by vectors of output channels
 # Tiles of pixels of a long row at a time, where not all of them: with fewer tiles in use, weights
-# are read once more. Narrow ones are restored for one use alone, which is faster than either.
+# are read once more. Many narrow ones are restored for one use alone, which is faster than either.
 IN_PASSES = 2
 
 
 class TileKernel:
     """Convolutions whose output rows fill a part of a tile's rows, `least_columns` or more."""
 
-    version = 4
+    version = 5
 
     def __init__(self, micro: Micro, *, least_columns: int = LEAST_COLUMNS) -> None:
         self.micro = micro
@@ -60,7 +60,8 @@ class TileKernel:
             fitting = [n for n in divisors(vectors, TILES) if Blocking(flat.tiles, n).fits]
             found.append({"pixels": flat.tiles, "vectors": fitting[-1], "flat": 1})
             as_bytes = code_bits(operand_of_dense(step, tensors)[0].weight_grid) == STORED_BITS
-            if flat.tiles > IN_PASSES and as_bytes:
+            few = flat.products * flat.depth * OUT <= AT_HAND  # of a tile of output channels
+            if flat.tiles > IN_PASSES and (as_bytes or few):
                 found.append({"pixels": IN_PASSES, "vectors": 1, "flat": 1})
         for pixels, wanted in BLOCKINGS:
             if vectors % wanted == 0 and pixels <= plan.tiles:

@@ -76,7 +76,8 @@ class Passing:
 
 
 class Alternating:
-    """Each tile of output channels, `codes`: `[tiles, codes]`, serves `blocks` blocks of pixels.
+    """Each tile of output channels, `codes`: `[tiles, codes]`, serves `blocks` blocks of pixels, or
+    one in several passes.
 
     While it does, the next one is restored, to the other one of two places.
     """

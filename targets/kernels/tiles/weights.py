@@ -117,10 +117,10 @@ def tile_weights(
     blocks = blocking.blocks(plan)
     if blocking.channels_inside(plan):
         return AtHand(codes, grid, plan.products)
-    if code_bits(grid) < STORED_BITS and blocking.passes(plan) == 1:
-        at_once = unpacked_at_once(grid)
-        if blocks == 1 and codes.shape[1] // plan.products % at_once == 0:
+    if code_bits(grid) < STORED_BITS:
+        at_once, uses = unpacked_at_once(grid), blocks * blocking.passes(plan)
+        if uses == 1 and codes.shape[1] // plan.products % at_once == 0:
             return Passing(codes, grid, plan.products)
-        if blocks > 1 and codes.shape[1] % at_once == 0:
+        if uses > 1 and codes.shape[1] % at_once == 0:
             return Alternating(codes, grid, plan.products, blocks)
     return Stored(codes, grid, plan.products, blocks)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels import KERNELS, kernels_for
+from mpqdeploy.targets.kernels.base import Schedule
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.kernels.tiles import DOT_AMX, Amx, PlainTiles, TileKernel
@@ -101,12 +102,17 @@ def test_products_written_out(weights: str) -> None:
 @each_level
 @pytest.mark.parametrize("weights", ["b", "s3", "s8"])
 def test_small_images_are_one_long_row(kernel: TileKernel, isa: Isa, weights: str) -> None:
-    """One block of pixels: narrow weights are restored as they are used, others may be used in two
-    passes. In a buffer of wider rows than the kernel asks for, the image may be more blocks."""
+    """One block of pixels: weights may be used in two passes unless they are narrow and many. In a
+    buffer of wider rows than the kernel asks for, the image may be more blocks."""
+
+    def flat(case: Case) -> list[Schedule]:
+        return [s for s in kernel.schedules(case.step, case.tensors, isa) if s["flat"]]
+
+    many = convolution(image=(1, 7, 7, 128), out=33, weights=weights)
+    assert [s["pixels"] for s in flat(many)] == ([4, 2] if weights == "s8" else [4])
     case = convolution(image=(1, 7, 7, 64), out=33, weights=weights)
-    schedules = [s for s in kernel.schedules(case.step, case.tensors, isa) if s["flat"]]
-    assert [s["pixels"] for s in schedules] == ([4, 2] if weights == "s8" else [4])
-    for schedule in schedules:
+    assert [s["pixels"] for s in flat(case)] == [4, 2]
+    for schedule in flat(case):
         for extra in (0, 8):
             found = accumulators(case, kernel, isa, schedule, extra)
             np.testing.assert_array_equal(found, expected(case).astype(np.float32))
