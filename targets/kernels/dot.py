@@ -44,9 +44,8 @@ from mpqdeploy.targets.kernels.nest import (
     divisors,
     tiles_for,
 )
-from mpqdeploy.targets.kernels.packing import Weights, code_bits, lifted
+from mpqdeploy.targets.kernels.packing import Weights, is_narrow, lifted
 from mpqdeploy.targets.kernels.shares import sharing
-from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
@@ -85,7 +84,7 @@ class DotKernel:
             split = [{**sizes, "unpack": 0, "parts": parts}] if parts > 1 else []
             # Restored weights are written and read again: that pays where a cache is near. Those
             # that are read as they are arrive in time [o].
-            found += split + whole if code_bits(conv.weight_grid) < STORED_BITS else whole + split
+            found += split + whole if is_narrow(conv.weight_grid) else whole + split
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:

@@ -23,7 +23,7 @@ from mpqdeploy.targets.kernels.geometry import (
     largest_stored,
 )
 from mpqdeploy.targets.kernels.nest import Level, channel_vectors
-from mpqdeploy.targets.kernels.packing import Weights, code_bits, unpacked_at_once
+from mpqdeploy.targets.kernels.packing import Weights, is_narrow, unpacked_at_once
 from mpqdeploy.targets.program import Conv, Grid, Step
 
 GROUP = 4  # input channels that one step multiplies and adds
@@ -94,7 +94,7 @@ def unpack_step(geometry: Dense, grid: Grid, lanes: int, vectors: int) -> int | 
 
     Weights of such a step can be restored in registers: each vector is loaded once per step.
     """
-    if code_bits(grid) == 8:
+    if not is_narrow(grid):
         return None
     codes = vectors * lanes * GROUP
     step = lcm(codes, unpacked_at_once(grid)) // codes

@@ -77,8 +77,13 @@ def zero_is_storable(tensor: Tensor, grid: Grid) -> bool:
 
 def cannot_overflow(weights: NDArray[np.int32], largest: int) -> bool:
     """Whether no partial sum of stored value * weight, nor the zero correction, leaves int32."""
-    magnitude = np.abs(weights.astype(np.int64)).reshape(weights.shape[0], -1).sum(axis=1)
-    return int(magnitude.max(initial=0)) * 2 * largest <= INT32_MAX
+    return int(magnitudes(weights).max(initial=0)) * 2 * largest <= INT32_MAX
+
+
+def magnitudes(weights: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Sums of the absolute weights of every output channel."""
+    whole = np.abs(weights.astype(np.int64)).reshape(weights.shape[0], -1)
+    return np.asarray(whole.sum(axis=1), np.int64)
 
 
 def operand_of_dense(step: Step, tensors: Mapping[str, Tensor]) -> tuple[Conv, Tensor, Grid]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.prefetch import LINE, prefetch_line
+from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.program import Grid
 
 VECTOR_BYTES = 64  # longest vector of packed bytes; LLVM splits it where registers are shorter
@@ -49,6 +50,11 @@ def lifted(grid: Grid) -> int:
 def code_bits(grid: Grid) -> int:
     """Stored bits per code: a bipolar code is one bit, 1 for +1."""
     return 1 if grid.bipolar else grid.bits
+
+
+def is_narrow(grid: Grid) -> bool:
+    """Whether codes take less than a byte each."""
+    return code_bits(grid) < STORED_BITS
 
 
 def byte_type(grid: Grid) -> str:
@@ -107,7 +113,7 @@ def pack(
     `in_registers`: codes that will be `lifted` are in two's complement, and +1 and -1 are 0 and 1.
     """
     missing = -codes.shape[1] % MULTIPLE
-    if code_bits(grid) == 8:
+    if not is_narrow(grid):
         return (np.pad(codes, ((0, 0), (0, missing))).astype(byte_type(grid)),)
     lowest = -(1 << (grid.bits - 1)) if grid.signed else 0
     if in_registers and lifted(grid):
@@ -143,7 +149,7 @@ class Weights:
         self._lifted = in_registers and lift and lifted(grid) > 0
         self.constants = pack(codes, grid, in_registers=self._lifted)
         self.length = codes.shape[1] + -codes.shape[1] % MULTIPLE
-        self._direct = code_bits(grid) == 8
+        self._direct = not is_narrow(grid)
         self._in_registers = in_registers and not self._direct
         self._fields: list[Any] = []
         self._scratch: Any = None

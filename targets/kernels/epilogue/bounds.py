@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mpqdeploy.targets.kernels.geometry import magnitudes
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -68,8 +69,7 @@ def _sum(step: Step, tensors: Mapping[str, Tensor]) -> float:
     )
     if isinstance(anchor, Pool):
         return furthest * math.prod(anchor.kernel)
-    weights = np.abs(anchor.weights.astype(np.int64)).reshape(len(anchor.weights), -1)
-    return furthest * float(weights.sum(axis=1).max(initial=0))
+    return furthest * float(magnitudes(anchor.weights).max(initial=0))
 
 
 def _largest(values: Floats) -> float:

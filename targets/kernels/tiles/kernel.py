@@ -14,9 +14,8 @@ from mpqdeploy.targets.kernels.dot_inner import dot_operand, start_values
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import operand_of_dense, padded_buffer, stored_zero
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
-from mpqdeploy.targets.kernels.packing import code_bits
+from mpqdeploy.targets.kernels.packing import is_narrow
 from mpqdeploy.targets.kernels.shares import sharing
-from mpqdeploy.targets.kernels.storable import STORED_BITS
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest
 from mpqdeploy.targets.kernels.tiles.plan import AT_HAND, Blocking, Plan
@@ -59,9 +58,9 @@ class TileKernel:
         if flat:
             fitting = [n for n in divisors(vectors, TILES) if Blocking(flat.tiles, n).fits]
             found.append({"pixels": flat.tiles, "vectors": fitting[-1], "flat": 1})
-            as_bytes = code_bits(operand_of_dense(step, tensors)[0].weight_grid) == STORED_BITS
+            grid = operand_of_dense(step, tensors)[0].weight_grid
             few = flat.products * flat.depth * OUT <= AT_HAND  # of a tile of output channels
-            if flat.tiles > IN_PASSES and (as_bytes or few):
+            if flat.tiles > IN_PASSES and (few or not is_narrow(grid)):
                 found.append({"pixels": IN_PASSES, "vectors": 1, "flat": 1})
         for pixels, wanted in BLOCKINGS:
             if vectors % wanted == 0 and pixels <= plan.tiles:

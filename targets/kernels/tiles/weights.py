@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.packing import Weights, code_bits, unpacked_at_once
-from mpqdeploy.targets.kernels.storable import STORED_BITS
+from mpqdeploy.targets.kernels.packing import Weights, is_narrow, unpacked_at_once
 from mpqdeploy.targets.kernels.tiles.micro import Memory
 from mpqdeploy.targets.kernels.tiles.parts import Part
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
@@ -117,7 +116,7 @@ def tile_weights(
     blocks = blocking.blocks(plan)
     if blocking.channels_inside(plan):
         return AtHand(codes, grid, plan.products)
-    if code_bits(grid) < STORED_BITS:
+    if is_narrow(grid):
         at_once, uses = unpacked_at_once(grid), blocks * blocking.passes(plan)
         if uses == 1 and codes.shape[1] // plan.products % at_once == 0:
             return Passing(codes, grid, plan.products)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.geometry import INT32_MAX
+from mpqdeploy.targets.kernels.geometry import INT32_MAX, magnitudes
 
 TAPS = 3
 BYTE_SPAN = 255
@@ -116,7 +116,7 @@ def fits(filtering: Filtering, largest: int, weights: NDArray[np.int32]) -> bool
         return False
     # Twice the span: the sum itself, and the correction that takes the offsets back.
     sums = 2 * BYTE_SPAN * transformed.sum(axis=3)
-    results = largest * np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3))
+    results = largest * magnitudes(weights)
     outputs = filtering.gather(sums, np.abs(filtering.outputs)) + filtering.divisor**2 * results
     return _divides(filtering, results) and int(outputs.max(initial=0)) <= INT32_MAX
 
