@@ -25,7 +25,10 @@ from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
 LEAST_COLUMNS = 4  # pixels of a tile: with fewer, loading weights takes all the time
-BLOCKINGS = ((1, 2), (2, 1), (1, 1))  # tiles of pixels by vectors of output channels
+BLOCKINGS = (Blocking(1, 2), Blocking(2, 1), Blocking(1, 1), Blocking(1, 2, apart=True))
+# Products of a sum, up to which two vectors of output channels are made in turn: activations are
+# loaded for each, and the epilogue, which has two vectors to store together, has no time to spare.
+MOST_APART = 1
 # Tiles of pixels of a long row at a time, where not all of them: with fewer tiles in use, weights
 # are read once more. Many narrow ones are restored for one use alone, which is faster than either.
 IN_PASSES = 2
@@ -54,18 +57,20 @@ class TileKernel:
         plan = Plan.of(reading)
         vectors = channel_vectors(plan.geometry.out_channels, OUT)
         flat = flattened(plan, step, tensors, reading.operand)
-        found: list[Schedule] = []
+        found: list[tuple[Blocking, bool]] = []
         if flat:
             fitting = [n for n in divisors(vectors, TILES) if Blocking(flat.tiles, n).fits]
-            found.append({"pixels": flat.tiles, "vectors": fitting[-1], "flat": 1})
+            found.append((Blocking(flat.tiles, fitting[-1]), True))
             grid = operand_of_dense(step, tensors)[0].weight_grid
             few = flat.products * flat.depth * OUT <= AT_HAND  # of a tile of output channels
             if flat.tiles > IN_PASSES and (few or not is_narrow(grid)):
-                found.append({"pixels": IN_PASSES, "vectors": 1, "flat": 1})
-        for pixels, wanted in BLOCKINGS:
-            if vectors % wanted == 0 and pixels <= plan.tiles:
-                found.append({"pixels": pixels, "vectors": wanted, "flat": 0})
-        return found
+                found.append((Blocking(IN_PASSES, 1), True))
+        for blocking in BLOCKINGS:
+            if vectors % blocking.vectors or blocking.pixels > plan.tiles:
+                continue
+            if plan.products <= MOST_APART or not blocking.apart:
+                found.append((blocking, False))
+        return [_schedule(blocking, flat=flat) for blocking, flat in found]
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Reading.of(step, tensors).operand
@@ -109,3 +114,12 @@ class TileKernel:
             constants=(*weights.packed.constants, start, config, *epilogue.constants),
             writes=epilogue.writes,
         )
+
+
+def _schedule(blocking: Blocking, *, flat: bool) -> Schedule:
+    return {
+        "pixels": blocking.pixels,
+        "vectors": blocking.vectors,
+        "apart": int(blocking.apart),
+        "flat": int(flat),
+    }

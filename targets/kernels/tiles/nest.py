@@ -16,7 +16,7 @@ missing, and there is one piece of code for all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from itertools import product
@@ -126,25 +126,27 @@ class TileNest:
         """The sums of a turn, to scratch, and the epilogue of the turn before."""
         plan, micro = self._plan, self._micro
         pixels, vectors = self._blocking.pixels, self._blocking.vectors
-        passes = self._blocking.passes(plan)
-        for turn_pass in range(passes):
+        passes, at_once = self._blocking.passes(plan), self._blocking.at_once
+        rounds = list(product(range(passes), range(0, vectors, at_once)))
+        for done, (turn_pass, leading) in enumerate(rounds):
             first = turn.first + min(turn_pass * pixels, plan.tiles - pixels)
-            for vector in range(vectors):
+            chosen = range(leading, leading + at_once)
+            for index, vector in enumerate(chosen):
                 at = Memory(self._start, (turn.channels * vectors + vector) * OUT * 4)
                 for k in range(pixels):
-                    micro.load(k * vectors + vector, at, 0)
+                    micro.load(k * at_once + index, at, 0)
             inputs = [self._input(origin, turn, first + k) for k in range(pixels)]
             for row, tap, step, part in self._products():
                 number = (row * plan.taps + tap) * plan.steps + step
-                behind = part.after(turn_pass, passes)
+                behind = part.after(done, len(rounds))
                 self._weights.before(number, behind)
-                self._step(inputs, self._within(row, tap, step), number)
+                self._step(inputs, self._within(row, tap, step), number, chosen)
                 self._weights.after(number, behind)
                 epilogue.part(before, turn, behind)
             for k in range(pixels):
-                for vector in range(vectors):
+                for index, vector in enumerate(chosen):
                     at, stride = self._resting.tile(turn, k, first + k, vector)
-                    micro.store(k * vectors + vector, at, stride)
+                    micro.store(k * at_once + index, at, stride)
 
     def _products(self) -> Iterator[tuple[Any, Any, Any, Part]]:
         """Kernel row, run and step of every product, within loops over the outer ones."""
@@ -163,17 +165,17 @@ class TileNest:
                 at: list[Any] = [*outer, *indices]
                 yield at[0], at[1], at[2], Part(number, prod(extents[:rolled]), q, inner)
 
-    def _step(self, inputs: list[Memory], within: Any, number: Any) -> None:
+    def _step(self, inputs: list[Memory], within: Any, number: Any, vectors: Sequence[int]) -> None:
         blocking, micro = self._blocking, self._micro
         across = self._plan.geometry.stride[1] * self._plan.pixel
         activations = blocking.sums
         for k, memory in enumerate(inputs):
             micro.load(activations, memory.at(within), across)
-            for vector in range(blocking.vectors):
-                weights = activations + 1 + vector % blocking.weights
+            for index, vector in enumerate(vectors):
+                weights = activations + 1 + index % blocking.weights
                 if k == 0:
                     micro.load(weights, self._weight(number, vector), BYTES)
-                micro.multiply(k * blocking.vectors + vector, activations, weights)
+                micro.multiply(k * blocking.at_once + index, activations, weights)
 
     def _weight(self, number: Any, vector: int) -> Memory:
         return self._weights.at(number, vector * self._plan.depth * OUT)

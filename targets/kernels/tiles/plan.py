@@ -159,18 +159,26 @@ class Blocking:
     tiles, there are hardly more than eight for both: with all eight in use, products of this thread
     then wait for each other (30 ns each; 20 with seven, 14 with four; alone 7 whatever the number)
     [o].
+
+    `apart`: the vectors' sums are made one after the other, in the same tiles, and stored together.
     """
 
     pixels: int
     vectors: int
+    apart: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """Vectors whose sums are made at once."""
+        return 1 if self.apart else self.vectors
 
     @property
     def sums(self) -> int:
-        return self.pixels * self.vectors
+        return self.pixels * self.at_once
 
     @property
     def weights(self) -> int:
-        return self.vectors if self.pixels > 1 else 1
+        return self.at_once if self.pixels > 1 else 1
 
     @property
     def tiles(self) -> int:
@@ -200,7 +208,12 @@ class Blocking:
         return tiles > 1 and self.blocks(plan) > 1 and size <= AT_HAND
 
     def passes(self, plan: Plan) -> int:
+        """Times that a turn goes through pixels of its block."""
         return 1 if plan.pitch is None else -(-plan.tiles // self.pixels)
+
+    def uses(self, plan: Plan) -> int:
+        """Times that weights of a tile of output channels are gone through."""
+        return self.blocks(plan) * self.passes(plan) * (self.vectors // self.at_once)
 
     def shape(self, plan: Plan) -> Shape:
         return Shape(pixels=plan.columns, depth=plan.depth, sums=self.sums, weights=self.weights)

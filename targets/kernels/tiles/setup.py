@@ -36,7 +36,7 @@ class Setup:
         reading = Reading.of(step, tensors)
         plan, weights = Plan.of(reading), reading.weights
         copy: Pairs | TakenApart | None = None
-        blocking = Blocking(schedule["pixels"], schedule["vectors"])
+        blocking = Blocking(schedule["pixels"], schedule["vectors"], bool(schedule["apart"]))
         flat = flattened(plan, step, tensors, layout) if schedule["flat"] else None
         if flat and Blocking(flat.tiles, blocking.vectors).fits:
             plan, blocking = flat, Blocking(min(blocking.pixels, flat.tiles), blocking.vectors)

@@ -117,7 +117,7 @@ def tile_weights(
     if blocking.channels_inside(plan):
         return AtHand(codes, grid, plan.products)
     if is_narrow(grid):
-        at_once, uses = unpacked_at_once(grid), blocks * blocking.passes(plan)
+        at_once, uses = unpacked_at_once(grid), blocking.uses(plan)
         if uses == 1 and codes.shape[1] // plan.products % at_once == 0:
             return Passing(codes, grid, plan.products)
         if uses > 1 and codes.shape[1] % at_once == 0:

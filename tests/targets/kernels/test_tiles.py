@@ -119,6 +119,22 @@ def test_small_images_are_one_long_row(kernel: TileKernel, isa: Isa, weights: st
 
 
 @each_level
+@pytest.mark.parametrize("weights", ["s4", "s8"])
+def test_vectors_one_after_the_other(kernel: TileKernel, isa: Isa, weights: str) -> None:
+    """Offered where a sum is one product: of all a layer's weights at hand, and of more."""
+    plain = {"kernel": (1, 1), "padding": (0, 0, 0, 0), "weights": weights, "extreme": True}
+    for channels, out in ((24, 96), (64, 320)):
+        case = convolution(image=(2, 3, 33, channels), out=out, **plain)
+        apart = [s for s in kernel.schedules(case.step, case.tensors, isa) if s["apart"]]
+        assert [(s["pixels"], s["vectors"]) for s in apart] == [(1, 2)]
+        for schedule in (*apart, {**apart[0], SHARES: 3}):
+            found = accumulators(case, kernel, isa, schedule)
+            np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+    longer = convolution(image=(2, 3, 33, 65), out=96, **plain)
+    assert not any(s["apart"] for s in kernel.schedules(longer.step, longer.tensors, isa))
+
+
+@each_level
 @pytest.mark.parametrize("size", [4, 5, 6, 8])  # 2, 3, 3 and 5 tiles of pixels
 def test_long_rows_take_no_more_tiles_than_there_are(
     kernel: TileKernel, isa: Isa, size: int
