@@ -54,11 +54,13 @@ class RecordKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A stored latency without its samples. `pruned`: few samples, far from the best."""
+    """A stored latency without its samples. `least_us`: the sample that was least disturbed.
+    `pruned`: few samples, far from the best."""
 
     kernel: str
     schedule: Mapping[str, int]
     median_us: float
+    least_us: float
     pruned: bool
 
 
@@ -145,17 +147,12 @@ class RecordStore:
 
     def entries(self, target: str, machine: str) -> Mapping[str, Entry]:
         """Everything measured for a target on a machine, by `RecordKey.digest`."""
-        columns = (_Row.digest, _Row.kernel, _Row.schedule, _Row.median_us, _Row.pruned)
+        columns = (_Row.digest, _Row.kernel, _Row.schedule, _Row.record, _Row.pruned)
         query = select(*columns).where(_Row.target == target, _Row.machine == machine)
         with self._session() as session:
             return {
-                digest: Entry(
-                    kernel=kernel,
-                    schedule=json.loads(schedule),
-                    median_us=median,
-                    pruned=pruned,
-                )
-                for digest, kernel, schedule, median, pruned in session.execute(query)
+                digest: _entry(kernel, json.loads(schedule), json.loads(record), pruned)
+                for digest, kernel, schedule, record, pruned in session.execute(query)
             }
 
     def close(self) -> None:
@@ -236,6 +233,13 @@ def _row(key: RecordKey, record: LatencyRecord, pruned: bool) -> _Row:
         record=json.dumps(record.to_json()),
         measured_at=datetime.now(UTC),
     )
+
+
+def _entry(
+    kernel: str, schedule: Mapping[str, int], record: Mapping[str, Any], pruned: bool
+) -> Entry:
+    median, least = record["median_us"], min(record["samples_us"])
+    return Entry(kernel=kernel, schedule=schedule, median_us=median, least_us=least, pruned=pruned)
 
 
 def _hint(reason: str) -> str:

@@ -11,11 +11,11 @@ import pytest
 
 from mpqdeploy.core import Geometry, Precision, Protocol, Site, TargetError
 from mpqdeploy.targets import trial
-from mpqdeploy.targets.candidates import TIE, candidates, ranking
+from mpqdeploy.targets.candidates import TIE, candidates, fastest, ranking
 from mpqdeploy.targets.devices.local import LocalDevice
 from mpqdeploy.targets.fingerprint import host_fingerprint, short_hash
 from mpqdeploy.targets.profile import profile
-from mpqdeploy.targets.records import RecordStore
+from mpqdeploy.targets.records import Entry, RecordStore
 from mpqdeploy.targets.target import load_target
 from tests.targets.fakes import CopyKernel
 
@@ -215,6 +215,25 @@ def test_threads_of_the_record_are_the_targets(store: RecordStore) -> None:
     assert (record.protocol.threads, record.protocol.batch) == (HOST.threads, 1)
 
 
+def test_the_least_disturbed_sample_decides() -> None:
+    """A median says how many of a candidate's samples somebody else's work fell on."""
+    first, second, third = candidates(OTHER, WIDE, HOST, MACHINE, (CopyKernel("copy", [1, 2, 3]),))
+
+    def entry(median: float, least: float, *, pruned: bool = False) -> Entry:
+        return Entry(kernel="copy", schedule={}, median_us=median, least_us=least, pruned=pruned)
+
+    stored = {
+        first.digest: entry(20.0, 11.0),
+        second.digest: entry(30.0, 10.0),
+        third.digest: entry(9.0, 9.0, pruned=True),
+    }
+    choices = (first, second, third)
+    assert fastest(choices, stored) is second
+    tied = {**stored, second.digest: entry(10.0, 10.9)}  # as fast: the first is preferred
+    assert fastest(choices, tied) is first
+    assert fastest(choices, {}) is None
+
+
 def test_registered_kernels_are_compiled_and_timed(
     store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,16 +243,16 @@ def test_registered_kernels_are_compiled_and_timed(
     table = profile(SITES[1:2], (precision,), HOST, store, protocol=FAST)
     choices = candidates(SMALL, precision, HOST, MACHINE)
     ranked = ranking(store, SMALL, precision, HOST)
-    medians = [
+    samples = [
         next(
-            store.entries(HOST.key, MACHINE)[choice.digest].median_us
+            store.entries(HOST.key, MACHINE)[choice.digest].least_us
             for choice in choices
             if (choice.kernel.name, choice.schedule) == each
         )
         for each in ranked
     ]
-    assert len(medians) > 1
-    assert all(after >= before / TIE for before, after in pairwise(medians))
+    assert len(samples) > 1
+    assert all(after >= before / TIE for before, after in pairwise(samples))
     timed = {entry.kernel for entry in store.entries(HOST.key, MACHINE).values()}
     assert timed == {choice.kernel.name for choice in choices}
     assert table.cost("a", precision) > 0
@@ -245,7 +264,7 @@ from math import inf
 from tests.targets.test_profile import FAST, HOST, NARROW, SITES
 from tests.targets.fakes import CopyKernel
 from mpqdeploy.targets.profile import profile
-from mpqdeploy.targets.records import RecordStore
+from mpqdeploy.targets.records import Entry, RecordStore
 profile(SITES, (NARROW,), HOST, RecordStore(sys.argv[1]), kernels=(CopyKernel("copy", [10]),))
 print(sorted({"tvm", "torch", "onnx"} & set(sys.modules)))
 """

@@ -22,7 +22,7 @@ from mpqdeploy.targets.kernels.tiles.plan import AT_HAND, Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.setup import Setup, flattened
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts
-from mpqdeploy.targets.program import Step
+from mpqdeploy.targets.program import Grid, Step
 
 LEAST_COLUMNS = 4  # pixels of a tile: with fewer, loading weights takes all the time
 BLOCKINGS = (Blocking(1, 2), Blocking(2, 1), Blocking(1, 1), Blocking(1, 2, apart=True))
@@ -48,9 +48,7 @@ class TileKernel:
         conv = dot_operand(step, tensors)
         if isa != self.micro.isa or conv is None:
             return False
-        plan = Plan.of(Reading.of(step, tensors))
-        # Bipolar weights are never 0, as those of what is no channel must be.
-        return plan.columns >= self._least_columns and (plan.whole or not conv.weight_grid.bipolar)
+        return Plan.of(Reading.of(step, tensors)).columns >= self._least_columns
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         reading = Reading.of(step, tensors)
@@ -89,7 +87,7 @@ class TileKernel:
         setup = Setup.of(step, tensors, source.layout, schedule)
         plan, blocking, copy = setup.plan, setup.blocking, setup.copy
         start = start_values(conv.weights, stored_zero(tensor, grid), OUT)
-        weights = tile_weights(setup.codes, conv.weight_grid, plan, blocking)
+        weights = tile_weights(setup.codes, stored_grid(plan, conv.weight_grid), plan, blocking)
         config = blocking.shape(plan).config()
         tables = self.micro.tables
         epilogue = Epilogue(step, tensors, layouts, lanes=OUT, isa=isa, tables=tables)
@@ -114,6 +112,12 @@ class TileKernel:
             constants=(*weights.packed.constants, start, config, *epilogue.constants),
             writes=epilogue.writes,
         )
+
+
+def stored_grid(plan: Plan, grid: Grid) -> Grid:
+    """Of weights in memory. Those of bytes that are no channel are 0, which +1 and -1 have no code
+    for: with such bytes, they take two bits each."""
+    return Grid(bits=2, signed=True) if grid.bipolar and not plan.whole else grid
 
 
 def _schedule(blocking: Blocking, *, flat: bool) -> Schedule:

@@ -11,8 +11,10 @@ from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels import KERNELS, kernels_for
 from mpqdeploy.targets.kernels.base import Schedule
 from mpqdeploy.targets.kernels.dot_reading import Reading
+from mpqdeploy.targets.kernels.packing import code_bits
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.kernels.tiles import DOT_AMX, Amx, PlainTiles, TileKernel
+from mpqdeploy.targets.kernels.tiles.kernel import stored_grid
 from mpqdeploy.targets.kernels.tiles.micro import TILES
 from mpqdeploy.targets.kernels.tiles.pairs import paired
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
@@ -50,10 +52,7 @@ def test_any_geometry(kernel: TileKernel, isa: Isa, data: st.DataObject) -> None
     weights, acts = ("b", "s2", "n3", "u4", "s5", "s8"), ("b", "u1", "s4", "u8", "s8")
     channels, outs = (1, 3, 5, 16, 17, 33, 64, 100), (3, 16, 17, 33, 64)
     case = data.draw(convolutions(weights=weights, acts=acts, channels=channels, outs=outs))
-    if not kernel.matches(case.step, case.tensors, isa):
-        assert case.conv.weight_grid.bipolar
-        assert not plan_of(case).whole
-        return
+    assert kernel.matches(case.step, case.tensors, isa)
     check(case, kernel, isa, extra=data.draw(st.integers(0, 1)))
 
 
@@ -257,18 +256,16 @@ def test_every_weight_is_multiplied_once(case: Case) -> None:
     assert packed.sum() == weights.size
 
 
-def test_signs_of_what_is_no_channel_are_left_to_others() -> None:
-    """A packed sign is never 0."""
+def test_signs_beside_what_is_no_channel_take_two_bits() -> None:
+    """A packed sign is never 0, as weights of such bytes must be."""
 
-    def matched(channels: int, weights: str) -> bool:
+    def bits(channels: int, weights: str) -> int:
         case = convolution(image=(1, 9, 16, channels), out=16, weights=weights)
-        return DOT_AMX.matches(case.step, case.tensors, Isa.VNNI)
+        return code_bits(stored_grid(plan_of(case), case.conv.weight_grid))
 
-    assert matched(64, "b")
-    assert matched(128, "b")
-    assert not matched(100, "b")  # its second step begins inside the first
-    assert not matched(17, "b")
-    assert matched(17, "s2")
+    assert [bits(channels, "b") for channels in (64, 128)] == [1, 1]
+    assert bits(100, "b") == 2  # its second step begins inside the first
+    assert [bits(17, weights) for weights in ("b", "s2", "s3")] == [2, 2, 3]
 
 
 def test_few_weights_are_at_hand_for_every_block() -> None:
