@@ -168,6 +168,22 @@ PAIRS = [
 over_pairs = pytest.mark.parametrize(("kernel", "isa", "name"), PAIRS)
 
 
+def _first_of_each_level() -> list[Any]:
+    """The pairs, slow but for the first case of every kernel on every level: for what concerns a
+    kernel's loops rather than its codes."""
+    found: list[Any] = []
+    seen: set[tuple[str, Isa]] = set()
+    for pair in PAIRS:
+        kernel, isa, _ = pair.values
+        marks = [pytest.mark.slow] if (kernel.name, isa) in seen else []
+        seen.add((kernel.name, isa))
+        found.append(pytest.param(*pair.values, id=pair.id, marks=marks))
+    return found
+
+
+over_levels = pytest.mark.parametrize(("kernel", "isa", "name"), _first_of_each_level())
+
+
 def readable(kernel: Kernel, case: Case) -> Case:
     """The case with its anchor's input as the kernel wants it, and more padding than it asks."""
     operand = kernel.operand(case.step, case.tensors)
@@ -249,7 +265,7 @@ def test_every_schedule_computes_the_step(kernel: Kernel, isa: Isa, name: str) -
         check(kernel, case, isa, schedule=schedule)
 
 
-@over_pairs
+@over_levels
 def test_shares_add_up_to_the_whole(kernel: Kernel, isa: Isa, name: str) -> None:
     check_shares(kernel, isa, name, 0)
 
