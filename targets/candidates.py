@@ -138,7 +138,7 @@ def ranking(
     """
     machine = machine or short_hash(host_fingerprint())
     choices = candidates(geometry, precision, target, machine, kernels)
-    entries = store.entries(target.key, machine)
+    entries = store.entries(target.key, machine, [choice.digest for choice in choices])
     ranked: list[Candidate] = []
     while winner := fastest((choice for choice in choices if choice not in ranked), entries):
         ranked.append(winner)

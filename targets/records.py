@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -145,10 +145,15 @@ class RecordStore:
             session.merge(row)
             session.commit()
 
-    def entries(self, target: str, machine: str) -> Mapping[str, Entry]:
-        """Everything measured for a target on a machine, by `RecordKey.digest`."""
+    def entries(
+        self, target: str, machine: str, digests: Collection[str] | None = None
+    ) -> Mapping[str, Entry]:
+        """What was measured for a target on a machine, by `RecordKey.digest`: everything, or what
+        is among `digests`."""
         columns = (_Row.digest, _Row.kernel, _Row.schedule, _Row.record, _Row.pruned)
         query = select(*columns).where(_Row.target == target, _Row.machine == machine)
+        if digests is not None:
+            query = query.where(_Row.digest.in_(digests))
         with self._session() as session:
             return {
                 digest: _entry(kernel, json.loads(schedule), json.loads(record), pruned)

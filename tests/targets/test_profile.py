@@ -264,7 +264,7 @@ from math import inf
 from tests.targets.test_profile import FAST, HOST, NARROW, SITES
 from tests.targets.fakes import CopyKernel
 from mpqdeploy.targets.profile import profile
-from mpqdeploy.targets.records import Entry, RecordStore
+from mpqdeploy.targets.records import RecordStore
 profile(SITES, (NARROW,), HOST, RecordStore(sys.argv[1]), kernels=(CopyKernel("copy", [10]),))
 print(sorted({"tvm", "torch", "onnx"} & set(sys.modules)))
 """

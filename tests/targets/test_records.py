@@ -86,6 +86,9 @@ def test_entries_are_those_of_the_target_and_machine(store: RecordStore) -> None
     assert list(entries) == [KEY.digest]
     assert entries[KEY.digest].schedule == {"rows": 4, "unroll": 2}
     assert entries[KEY.digest].median_us == 4.0
+    only = store.entries(KEY.target, KEY.machine, [KEY.digest, "0" * 64])
+    assert only == {KEY.digest: entries[KEY.digest]}
+    assert store.entries(KEY.target, KEY.machine, []) == {}
 
 
 def write(address: str, worker: int, count: int) -> None:
