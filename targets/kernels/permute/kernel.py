@@ -1,17 +1,26 @@
-"""`PermuteKernel`: 1- and 2-bit weights, activations of up to 6 bits."""
+"""`PermuteKernel`: 1- and 2-bit weights, activations of up to 6 bits.
+
+Signs take half of the tables (`Mirrored`), where five activations fit a byte; other weights, and
+kernels whose columns lie apart, take all (`Sets`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.dot_inner import start_values
 from mpqdeploy.targets.kernels.geometry import (
     INT32_MAX,
     bytes_buffer,
     dense,
     dense_operand,
     operand_of_dense,
+    stored_zero,
 )
 from mpqdeploy.targets.kernels.lookup import (
     MIN_CHANNELS,
@@ -20,11 +29,13 @@ from mpqdeploy.targets.kernels.lookup import (
 )
 from mpqdeploy.targets.kernels.lookup_nest import plane_factors
 from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
-from mpqdeploy.targets.kernels.permute.inner import PermuteInner, chunks_at_once
-from mpqdeploy.targets.kernels.permute.micro import CHUNK, TABLES, Micro
+from mpqdeploy.targets.kernels.permute import mirrored
+from mpqdeploy.targets.kernels.permute.lookups import Lookups
+from mpqdeploy.targets.kernels.permute.micro import SETS, TABLES, Micro
+from mpqdeploy.targets.kernels.permute.sets import CHUNK, Sets, chunks_at_once
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
-from mpqdeploy.targets.program import Conv, Step, Tensor
+from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
 MAX_WEIGHT_BITS = 2
 MAX_ACT_BITS = 6  # four activations then add up to 252
@@ -33,9 +44,9 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 
 
 class PermuteKernel:
-    """A lookup takes 256 one-bit products and an addition 1024: two instructions and a load."""
+    """A lookup takes 256 one-bit products with 16 lanes, or 320."""
 
-    version = 4
+    version = 5
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -49,21 +60,21 @@ class PermuteKernel:
         narrow = conv.weight_grid.bits <= MAX_WEIGHT_BITS and grid.bits <= MAX_ACT_BITS
         channels = conv.weights.shape[3]
         products = conv.weights[0].size * largest_looked_up(grid, conv.weight_grid)
-        # Two planes add up to 3 times the products.
+        # Two planes add up to 3 times the products, and signs to so many times those.
         return (
             narrow
             and channels >= MIN_CHANNELS
-            and 2 * 3 * products <= INT32_MAX
-            and _table_bytes(tensor, conv) <= MAX_TABLE_BYTES
+            and 2 * (1 << mirrored.LIFT) * products <= INT32_MAX
+            and _table_bytes(tensor, conv, grid) <= MAX_TABLE_BYTES
         )
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         conv, _, grid = operand_of_dense(step, tensors)
-        geometry, planes = dense(step, tensors), len(plane_factors(conv.weight_grid))
-        chunks = chunks_at_once(geometry.in_channels, largest_looked_up(grid, conv.weight_grid))
+        geometry = dense(step, tensors)
+        apart, shared = _registers(conv, grid)
         found: list[Schedule] = []
         for wide in VECTORS:
-            left = self.micro.registers - planes * (1 + chunks * wide)
+            left = self.micro.registers - shared - apart * wide
             for tile in tiles_for(geometry, isa.lanes, min(left, self.micro.accumulators)):
                 if tile.vectors == wide:
                     sizes = {"rows": tile.rows, "columns": tile.columns, "vectors": wide}
@@ -81,16 +92,12 @@ class PermuteKernel:
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        conv, tensor, grid = operand_of_dense(step, tensors)
+        conv = operand_of_dense(step, tensors)[0]
         geometry = dense(step, tensors)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, geometry.padding)
-        start = start_of_lookups(conv, tensor, grid, isa.lanes)
-        largest = largest_looked_up(grid, conv.weight_grid)
-        inner = PermuteInner(
-            geometry, self.micro, tile.vectors, conv.weights, conv.weight_grid, largest
-        )
-        nest = RegisterNest(geometry, isa, tile, inner)
+        inner, start = self._lookups(step, tensors, tile.vectors)
+        nest = RegisterNest(inner.geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -104,7 +111,7 @@ class PermuteKernel:
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 origin = geometry.origin(source.layout)
-                nest.emit(origin, epilogue.store, epilogue, share)
+                nest.emit(origin, inner.finished(epilogue.store), epilogue, share)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
@@ -112,10 +119,43 @@ class PermuteKernel:
             writes=epilogue.writes,
         )
 
+    def _lookups(
+        self, step: Step, tensors: Tensors, vectors: int
+    ) -> tuple[Lookups, NDArray[np.int32]]:
+        """The lookups, and what accumulators start at."""
+        conv, tensor, grid = operand_of_dense(step, tensors)
+        geometry, lanes = dense(step, tensors), self.micro.isa.lanes
+        weights, largest = conv.weights, largest_looked_up(grid, conv.weight_grid)
+        if not _mirrors(conv, grid):
+            inner = Sets(geometry, self.micro, vectors, weights, conv.weight_grid, largest)
+            return inner, start_of_lookups(conv, tensor, grid, lanes)
+        start = start_values(weights, stored_zero(tensor, grid), lanes)
+        start[: len(weights)] -= mirrored.added_by_mirrors(weights, largest)
+        signs = mirrored.Mirrored(geometry, self.micro, vectors, weights, largest)
+        return signs, start << mirrored.LIFT
 
-def _table_bytes(tensor: Tensor, conv: Conv) -> int:
+
+def _mirrors(conv: Conv, grid: Grid) -> bool:
+    """Whether signs are looked up in half of their tables."""
+    bipolar, together = conv.weight_grid.bipolar, conv.dilation[1] == 1
+    fits = mirrored.GROUP * largest_looked_up(grid, conv.weight_grid) <= 255
+    return bipolar and together and fits
+
+
+def _registers(conv: Conv, grid: Grid) -> tuple[int, int]:
+    """Registers that hold operands, for every vector of output channels, and for all."""
+    if _mirrors(conv, grid):
+        return 2, 1  # indices and signs
+    planes = len(plane_factors(conv.weight_grid))
+    channels, largest = conv.weights.shape[3], largest_looked_up(grid, conv.weight_grid)
+    return planes * chunks_at_once(channels, largest), planes
+
+
+def _table_bytes(tensor: Tensor, conv: Conv, grid: Grid) -> int:
     """Of all images, borders included: the least that the tables take."""
     batch, height, width, channels = tensor.shape
     top, left, bottom, right = conv.padding
     pixels = batch * (height + top + bottom) * (width + left + right)
+    if _mirrors(conv, grid):
+        return pixels * mirrored.groups_of(channels) * SETS
     return pixels * -(-channels // CHUNK) * TABLES

@@ -1,22 +1,48 @@
 """The instructions of the permute kernel, and what stands in for them on other CPUs.
 
-One lookup takes `lanes` output channels by 4 groups of 4 input channels. A byte for each says which
+One lookup takes `lanes` output channels by 4 groups of input channels. A byte for each says which
 group, and which of its 16 sets of activations to add. Where registers have 64 bytes, vpermb looks
 all of them up in the 64 sums of a pixel, and vpdpbusd adds up the four groups of every channel.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.dot_vnni import vpdpbusd
 
-GROUP = 4  # input channels of one table
-SETS = 1 << GROUP  # entries of one table
-CHUNK = 16  # input channels, GROUPS tables, of one lookup
-GROUPS = CHUNK // GROUP
-TABLES = SETS * GROUPS  # bytes of a pixel's tables of one chunk
+INDEX = 4  # bits of the number of a set
+SETS = 1 << INDEX  # entries of one table
+GROUPS = 4  # groups of input channels, a table each, of one lookup
+TABLES = SETS * GROUPS  # bytes of these tables
+
+
+@dataclass(frozen=True, eq=False)
+class Bytes:
+    """Bytes of a buffer that follow each other: its last index, and what stands before that."""
+
+    buffer: Any
+    place: tuple[Any, ...]
+    first: Any
+
+    def run(self, count: int) -> Any:
+        """The first `count`."""
+        from tvm.script.ir_builder import tirx as T
+
+        return self.buffer[(*self.place, T.ramp(self.first, 1, count))]
+
+    def at(self, places: Any, count: int) -> Any:
+        """Those at `count` places (bytes), one by one."""
+        from tvm.script.ir_builder import tirx as T
+
+        numbers, found = (T.alloc_buffer((count,), "uint8", scope="global") for _ in range(2))
+        T.buffer_store(numbers, places, [T.ramp(0, 1, count)])
+        with T.serial(0, count) as i:
+            value = self.buffer[(*self.place, self.first + T.cast(numbers[i], "int32"))]
+            T.buffer_store(found, value, [i])
+        return T.bind(found[T.ramp(0, 1, count)])
 
 
 class Micro(Protocol):
@@ -27,16 +53,15 @@ class Micro(Protocol):
     registers: int  # that hold accumulators, indices and factors
     accumulators: int  # at most
 
-    def spread(self, pixel: Any, first: Any, i: int) -> Any:
-        """`TABLES` bytes: in all entries of table g the activation `first + 4 g + i` of a pixel.
+    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
+        """`TABLES` of `count` bytes (16 or 32): those at `places`, a vector of bytes. A place
+        beyond them gives any of them."""
 
-        `pixel(index)` reads its stored bytes at a vector of channels."""
+    def look_up(self, tables: Bytes, indices: Any) -> Any:
+        """4 x lanes of the bytes of `tables`. Of an index, the six lowest bits count."""
 
-    def look_up(self, tables: Any, indices: Any) -> Any:
-        """4 x lanes bytes `tables(index)` of a pixel, at as many indices below `TABLES`."""
-
-    def add(self, acc: Any, found: Any, factor: int) -> Any:
-        """acc (int32 x lanes) + factor * (the sum of every four bytes of `found`)."""
+    def add(self, acc: Any, found: Any, factors: Any) -> Any:
+        """acc (int32 x lanes) + the sums of every four bytes of `found`, times int8 `factors`."""
 
 
 class Vpermb:
@@ -47,28 +72,25 @@ class Vpermb:
     registers = 28  # of 32: the others hold what was looked up
     accumulators = 14
 
-    def spread(self, pixel: Any, first: Any, i: int) -> Any:
+    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        stored = pixel(T.ramp(first, 1, CHUNK))
-        every = T.Shuffle([stored] * GROUPS, list(range(CHUNK)) * GROUPS)
-        wanted = table_numbers() * splat(GROUP) + splat(i)
-        return T.call_llvm_pure_intrin(
-            f"uint8x{TABLES}", "llvm.x86.avx512.pshuf.b.512", every, wanted
-        )
+        repeats = TABLES // count
+        every = T.Shuffle([stored.run(count)] * repeats, list(range(count)) * repeats)
+        return _vpermb(every, places)
 
-    def look_up(self, tables: Any, indices: Any) -> Any:
-        from tvm.script.ir_builder import tirx as T
+    def look_up(self, tables: Bytes, indices: Any) -> Any:
+        return _vpermb(tables.run(TABLES), indices)
 
-        table = tables(T.ramp(0, 1, TABLES))
-        return T.call_llvm_pure_intrin(
-            f"uint8x{TABLES}", "llvm.x86.avx512.permvar.qi.512", table, indices
-        )
+    def add(self, acc: Any, found: Any, factors: Any) -> Any:
+        return vpdpbusd(acc, found, factors)
 
-    def add(self, acc: Any, found: Any, factor: int) -> Any:
-        from tvm.script.ir_builder import tirx as T
 
-        return vpdpbusd(acc, found, T.broadcast(T.int8(factor), TABLES))
+def _vpermb(table: Any, indices: Any) -> Any:
+    from tvm.script.ir_builder import tirx as T
+
+    name = "llvm.x86.avx512.permvar.qi.512"
+    return T.call_llvm_pure_intrin(f"uint8x{TABLES}", name, table, indices)
 
 
 class Gather:
@@ -84,46 +106,64 @@ class Gather:
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
 
-    def spread(self, pixel: Any, first: Any, i: int) -> Any:
+    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        group = T.cast(table_numbers(), f"int32x{TABLES}")
-        channel = T.broadcast(first + i, TABLES) + group * T.broadcast(GROUP, TABLES)
-        return pixel(channel)
+        return stored.at(T.bitwise_and(places, splat(count - 1)), TABLES)
 
-    def look_up(self, tables: Any, indices: Any) -> Any:
+    def look_up(self, tables: Bytes, indices: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        return tables(T.cast(indices, f"int32x{GROUPS * self.isa.lanes}"))
+        count = GROUPS * self.isa.lanes
+        return tables.at(T.bitwise_and(indices, splat(TABLES - 1, count)), count)
 
-    def add(self, acc: Any, found: Any, factor: int) -> Any:
+    def add(self, acc: Any, found: Any, factors: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
         lanes = self.isa.lanes
-        words = T.reinterpret(f"uint32x{lanes}", found)
-        total = None
         for group in range(GROUPS):
-            byte = T.shift_right(words, T.broadcast(T.uint32(8 * group), lanes))
-            byte = T.bitwise_and(byte, T.broadcast(T.uint32(0xFF), lanes))
-            total = byte if total is None else total + byte
-        return acc + T.cast(total, f"int32x{lanes}") * T.broadcast(T.int32(factor), lanes)
+            byte = T.shift_right(self._top(found, group), T.broadcast(T.uint32(24), lanes))
+            top = T.reinterpret(f"int32x{lanes}", self._top(factors, group))
+            factor = T.shift_right(top, T.broadcast(24, lanes))  # with its sign
+            acc = acc + T.cast(byte, f"int32x{lanes}") * factor
+        return acc
+
+    def _top(self, vector: Any, group: int) -> Any:
+        """Words with a group's bytes as their high bytes."""
+        from tvm.script.ir_builder import tirx as T
+
+        words = T.reinterpret(f"uint32x{self.isa.lanes}", vector)
+        return T.shift_left(words, T.broadcast(T.uint32(24 - 8 * group), self.isa.lanes))
 
 
-def splat(value: int) -> Any:
+def splat(value: int, lanes: int = TABLES) -> Any:
     from tvm.script.ir_builder import tirx as T
 
-    return T.broadcast(T.uint8(value), TABLES)
+    return T.broadcast(T.uint8(value), lanes)
 
 
-def set_numbers() -> Any:
-    """0..15 in every table: which of its four activations an entry adds."""
+def set_bit(i: int) -> Any:
+    """0 or 1 for every entry: bit i of the number of its set."""
     from tvm.script.ir_builder import tirx as T
 
-    return T.bitwise_and(T.cast(T.ramp(0, 1, TABLES), f"uint8x{TABLES}"), splat(SETS - 1))
+    return T.bitwise_and(T.shift_right(_numbers(TABLES), splat(i)), splat(1))
 
 
 def table_numbers() -> Any:
-    """The number of the table that a byte belongs to."""
+    """The number of the table that an entry belongs to."""
     from tvm.script.ir_builder import tirx as T
 
-    return T.shift_right(T.cast(T.ramp(0, 1, TABLES), f"uint8x{TABLES}"), splat(GROUP))
+    return T.shift_right(_numbers(TABLES), splat(INDEX))
+
+
+def group_numbers(lanes: int) -> Any:
+    """The number of the group that a byte of an index belongs to: 0, 1, 2, 3, and again."""
+    from tvm.script.ir_builder import tirx as T
+
+    return T.bitwise_and(_numbers(lanes), splat(GROUPS - 1, lanes))
+
+
+def _numbers(lanes: int) -> Any:
+    from tvm.script.ir_builder import tirx as T
+
+    return T.cast(T.ramp(0, 1, lanes), f"uint8x{lanes}")

@@ -134,10 +134,9 @@ def test_64_channels_at_a_time(
 
 
 @pytest.mark.parametrize(
-    ("channels", "bits"),
-    [(32, 4), (64, 1), (64, 2), (96, 2), (112, 4)],
+    ("channels", "bits", "stream"),
+    [(32, 4, True), (64, 1, True), (64, 2, False), (96, 2, True), (112, 4, False)],
 )
-@pytest.mark.parametrize("stream", [False, True])
 def test_64_channels_at_a_time_to_bits(channels: int, bits: int, stream: bool) -> None:
     """Codes of sums, or codes of 8-bit codes, as the planes that a count of bits reads."""
     require(Isa.VNNI)

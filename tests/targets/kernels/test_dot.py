@@ -165,15 +165,15 @@ def test_parts_come_first_where_weights_are_restored(weights: str, first: int) -
 
 
 @each_level
-@pytest.mark.parametrize("weights", ["s8", "s4", "n2", "b"])
 @pytest.mark.parametrize(
-    ("channels", "kernel_size", "tight"),
+    ("weights", "channels", "kernel_size", "tight"),
     [
-        (3, (7, 7), True),
-        (1, (5, 5), True),
-        (2, (1, 3), True),
-        (3, (3, 3), False),
-        (4, (7, 7), False),
+        ("s8", 3, (7, 7), True),
+        ("s4", 1, (5, 5), True),
+        ("n2", 2, (1, 3), True),
+        ("b", 3, (7, 7), True),
+        ("b", 3, (3, 3), False),
+        ("s8", 4, (7, 7), False),
     ],
 )
 def test_images_are_read_by_kernel_rows_where_that_takes_fewer_steps(

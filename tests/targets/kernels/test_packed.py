@@ -106,7 +106,7 @@ def halves(channels: int, mul: float = 0.5) -> Affine:
 
 
 @pytest.mark.parametrize("isa", Isa)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     channels=st.sampled_from([5, 16, 17, 33, 48, 64, 100]),
     pixels=st.sampled_from([1, 2, 4]),
@@ -293,7 +293,7 @@ def test_channels_with_thresholds_of_their_own_have_none() -> None:
     assert reaches(Quant(x=by_channel, grid=BIPOLAR), first.grid) is None
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     channels=st.sampled_from([16, 33, 48, 64, 100]),
     pixels=st.sampled_from([1, 2, 4]),

@@ -1,0 +1,190 @@
+"""`Mirrored`: tables of the sums of 5 signed channels, of which one is always added.
+
+Signs have opposites: with all of them turned, a sum is m times their number less the sum. So one of
+two opposite sets is in the table ("mirror consolidation" in T-MAC, Wei et al., 2024), 16 entries
+are enough for 5 channels, and the sign that is left is a factor of vpdpbusd, which adds up the
+lookups anyway: 320 one-bit products in two instructions of different ports, where `Sets` takes
+four lookups, three additions and a vpdpbusd for 1,024 [o].
+
+A byte of an index has the number of a set, and of its table, in the six bits that vpermb reads, and
++1 or -1, or 0 where there is no group, in the two above: as a number, 64 times that [o].
+
+The tables of a pixel follow each other without a gap, as do pixels. So those of a kernel row's
+pixels are one run, and only its last lookup may be of fewer than 4 groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpqdeploy.targets.kernels.flush import Store
+from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.permute.lookups import Lookups
+from mpqdeploy.targets.kernels.permute.micro import (
+    GROUPS,
+    INDEX,
+    SETS,
+    TABLES,
+    Bytes,
+    Micro,
+    group_numbers,
+    set_bit,
+    splat,
+    table_numbers,
+)
+from mpqdeploy.targets.program import Grid
+
+GROUP = INDEX + 1  # input channels of one table
+LIFT = 6  # log2 of the factor by which sums are multiplied
+CODES = Grid(bits=GROUP, signed=False)  # the number of a set, and above it whether it was turned
+
+
+def groups_of(channels: int) -> int:
+    """Groups of a pixel; the last one may be of fewer channels."""
+    return -(-channels // GROUP)
+
+
+def order_mirrored(weights: NDArray[np.int32], vectors: int, lanes: int) -> NDArray[np.int32]:
+    """Signs `[O, KH, KW, I]` as `CODES` `[codes]`.
+
+    Of a group whose first sign is -1, all are turned. Bit i - 1 of the number of a set says whether
+    the group's i-th sign is then +1; missing channels are: their activations are cleared. Order:
+    tile of `vectors` vectors of output channels, kernel row, lookup, vector, output channel, group.
+    """
+    out, height, width, inputs = weights.shape
+    tiles, groups = channel_vectors(out, lanes) // vectors, groups_of(inputs)
+    plus = np.ones((tiles * vectors * lanes, height, width, groups * GROUP), bool)
+    plus[:out, ..., :inputs] = weights > 0
+    first = plus[..., ::GROUP]
+    kept = plus == np.repeat(first, GROUP, axis=-1)
+    kept[..., inputs:] = True
+    bits = kept.reshape(*plus.shape[:3], groups, GROUP)[..., 1:]
+    sets = (bits << np.arange(INDEX)).sum(axis=-1, dtype=np.int32)
+    runs = (sets + ~first * SETS).reshape(tiles, vectors, lanes, height, -1)
+    padded = np.pad(runs, ((0, 0),) * 4 + ((0, -runs.shape[-1] % GROUPS),))
+    split = padded.reshape(*padded.shape[:4], -1, GROUPS)
+    return split.transpose(0, 3, 4, 1, 2, 5).reshape(-1).astype(np.int32)
+
+
+def added_by_mirrors(weights: NDArray[np.int32], largest: int) -> NDArray[np.int32]:
+    """What lookups add to the sums of products, `[O]`: `largest`, for every -1 of a group that was
+    not turned, and less that, for every +1 of one that was."""
+    first = np.repeat(weights[..., ::GROUP], GROUP, axis=-1)[..., : weights.shape[-1]]
+    turned = np.where(first > 0, weights < 0, -(weights > 0).astype(np.int32))
+    total: NDArray[np.int32] = turned.reshape(len(weights), -1).sum(axis=1, dtype=np.int32)
+    return total * np.int32(largest)
+
+
+class Mirrored(Lookups):
+    """Steps of 4 groups of 5 channels; the kernel's rows are its only taps.
+
+    `largest` is 2^k - 1, and bounds a stored activation; the kernel has no dilation across.
+    """
+
+    def __init__(
+        self,
+        geometry: Dense,
+        micro: Micro,
+        vectors: int,
+        weights: NDArray[np.int32],
+        largest: int,
+    ) -> None:
+        height, width = geometry.kernel
+        self._largest = largest
+        self._groups = groups_of(geometry.in_channels)  # of a pixel
+        self._run = width * self._groups
+        self._tables: Any = None
+        lookups = -(-self._run // GROUPS)
+        rows = replace(geometry, kernel=(height, 1), dilation=(geometry.dilation[0], 1))
+        codes = order_mirrored(weights, vectors, micro.isa.lanes)
+        super().__init__(rows, micro, vectors, codes, CODES, lookups)
+
+    def finished(self, store: Store) -> Store:
+        def lowered(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
+            from tvm.script.ir_builder import tirx as T
+
+            store(T.shift_right(acc, T.broadcast(LIFT, self.micro.isa.lanes)), n, y, x, channel)
+
+        return lowered
+
+    def index(self, codes: Any, number: Any) -> Any:
+        from tvm.script.ir_builder import tirx as T
+
+        size = self.size
+        turned = T.bitwise_and(codes, splat(SETS, size))
+        sets = T.bitwise_and(codes, splat(SETS - 1, size))
+        sets = T.bitwise_or(sets, T.shift_left(turned, splat(7 - INDEX, size)))
+        above = group_numbers(size) * splat(SETS, size) + splat(1 << LIFT, size)
+        if self._run % GROUPS:  # where there is no group, a factor of 0
+            lookup = T.floormod(T.floordiv(number, self.vectors), self.groups)
+            present = T.cast(T.min(self._run - lookup * GROUPS, GROUPS), "uint8")
+            missing = group_numbers(size) >= T.broadcast(present, size)
+            above = T.Select(missing, splat(0, size), above)
+        return T.bitwise_or(sets, above)
+
+    def build(self) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        images, height, width = (int(extent) for extent in self.source.shape[:3])
+        size = images * height * width * self._groups * SETS
+        self._tables = T.alloc_buffer((size + TABLES,), "uint8", scope="global")
+        with (
+            T.serial(0, images) as n,
+            T.serial(0, height) as y,
+            T.serial(0, width) as x,
+            T.serial(0, -(-self._groups // GROUPS)) as chunk,
+        ):
+            # What lies behind a pixel's last group is written again, by the next pixel.
+            first = self._first((n, y, x)) + chunk * TABLES
+            found = self._sums((n, y, x), chunk)
+            T.buffer_store(self._tables, found, [T.ramp(first, 1, TABLES)])
+
+    def _first(self, place: tuple[Any, Any, Any]) -> Any:
+        """Where a pixel's tables begin."""
+        _, height, width = (int(extent) for extent in self.source.shape[:3])
+        n, y, x = place
+        return ((n * height + y) * width + x) * (self._groups * SETS)
+
+    def _sums(self, place: tuple[Any, Any, Any], chunk: Any) -> Any:
+        """The tables of 4 groups of a pixel."""
+        from tvm.script.ir_builder import tirx as T
+
+        total: Any = None
+        for i in range(GROUP):
+            channel = chunk * (GROUPS * GROUP)
+            value = self.picked(place, channel, table_numbers() * splat(GROUP) + splat(i))
+            value = self._existing(value, channel + i)
+            if i:
+                turned = (splat(1) - set_bit(i - 1)) * splat(self._largest)
+                value = T.bitwise_xor(value, turned)  # m - s, as m = 2^k - 1
+            total = value if total is None else total + value
+        return total
+
+    def _existing(self, value: Any, first: Any) -> Any:
+        """Cleared where there is no channel. `first`: that of the first table."""
+        from tvm.script.ir_builder import tirx as T
+
+        channels = self.geometry.in_channels
+        if channels % GROUP == 0:
+            return value
+        left = T.cast(T.min(T.max(channels - first, 0), TABLES), "uint8")
+        within = table_numbers() * splat(GROUP) < T.broadcast(left, TABLES)
+        return T.Select(within, value, splat(0))
+
+    def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
+        return Bytes(self._tables, (), self._first(place) + group * TABLES)
+
+    def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
+        from tvm.script.ir_builder import tirx as T
+
+        steps = self.geometry.taps * self.groups
+        number = (self.tile * steps + position) * self.vectors + vector
+        indices = self.indices(number)
+        signs = T.bitwise_and(indices, splat(256 - (1 << LIFT), self.size))
+        found = self.micro.look_up(activations, indices)
+        return self.micro.add(acc, found, T.reinterpret(f"int8x{self.size}", signs))
