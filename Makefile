@@ -17,7 +17,7 @@ lint: $(STAMP)
 
 # Checkers do not follow the mapping of top-level folders to sub-packages: check what installs.
 types: $(STAMP)
-	rm -rf build/typecheck
+	rm -rf build
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/typecheck .
 	cd build/typecheck && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p mpqdeploy
 

@@ -17,47 +17,69 @@ from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import Level
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
-from mpqdeploy.targets.kernels.permute.micro import GROUPS, TABLES, Bytes, Micro
+from mpqdeploy.targets.kernels.permute.micro import (
+    GROUPS,
+    TABLES,
+    Bytes,
+    Micro,
+    splat,
+    table_numbers,
+)
 from mpqdeploy.targets.layout import stored_channels
 from mpqdeploy.targets.program import Grid
 
-MOST_PICKED = 32  # bytes of a pixel that a table is picked from
+MOST_PICKED = 32  # bytes of a pixel that a vector of tables is picked from
+
+Place = tuple[Any, Any, Any]  # image, row and column in the input buffer
 
 
 class Lookups(ABC):
-    """`geometry`: what the nest goes through; `groups`: steps of a tap of it."""
+    """What both share. A nest goes through `geometry`, a tap of it in `groups` steps."""
 
     parts = 1  # indices are restored once for all
+    geometry: Dense
+    groups: int
 
     def __init__(
         self,
-        geometry: Dense,
         micro: Micro,
         vectors: int,
         codes: NDArray[np.int32],
         grid: Grid,
-        groups: int,
+        *,
+        channels: int,
+        group: int,
+        pitch: int,
     ) -> None:
-        """`codes`: indices as they are packed, on `grid`, in the order in which they are used."""
-        self.geometry = geometry
-        self.groups = groups
+        """`codes`: indices as they are packed, on `grid`, in the order in which they are used;
+        `channels`: of the input; `group`: those of a table; `pitch`: bytes of a pixel's tables."""
         self.micro = micro
         self.vectors = vectors
         self.size = micro.isa.lanes * GROUPS  # bytes of a vector of indices
         missing = -codes.size % unpacked_at_once(grid)
         self.weights = Weights(np.pad(codes, (0, missing))[None], grid, in_registers=True)
-        self.source: Any = None
         self.tile: Any = None
+        self._channels = channels
+        self._group = group
+        self._pitch = pitch
+        self._source: Any = None
         self._start: Any = None
+        self._tables: Any = None
         self._indices: Any = None
 
     @abstractmethod
-    def build(self) -> None:
-        """All tables, in scratch."""
+    def term(self, value: Any, i: int) -> Any:
+        """What the i-th channels of groups, `value`, add to every entry of their tables."""
 
     @abstractmethod
     def index(self, codes: Any, number: Any) -> Any:
         """The `number`-th vector of indices, of the codes that are packed for them."""
+
+    @abstractmethod
+    def fetch(self, place: Place, group: Any) -> Any: ...
+
+    @abstractmethod
+    def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any: ...
 
     def finished(self, store: Store) -> Store:
         """What takes the sums of a nest to `store`."""
@@ -65,13 +87,23 @@ class Lookups(ABC):
 
     def bind(self, source: Any, start: Any) -> None:
         """`source`: the bytes buffer; `start`: what accumulators start at, per output channel."""
-        self.source, self._start = source, start
+        self._source, self._start = source, start
 
     def allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T
 
+        images, height, width = (int(extent) for extent in self._source.shape[:3])
+        size = images * height * width * self._pitch + TABLES
+        self._tables = T.alloc_buffer((size,), "uint8", scope="global")
         self._indices = T.alloc_buffer((self.weights.length,), "uint8", scope="global")
         self.weights.unpack(0)
+        self._restore()
+        with T.serial(0, images) as n, T.serial(0, height) as y, T.serial(0, width) as x:
+            self._build((n, y, x))
+
+    def _restore(self) -> None:
+        from tvm.script.ir_builder import tirx as T
+
         unit = unpacked_at_once(self.weights.grid)
         with T.serial(0, self.weights.length // unit) as i:
             for code in range(0, unit, self.size):
@@ -79,17 +111,52 @@ class Lookups(ABC):
                 number = i * (unit // self.size) + code // self.size
                 found = self.index(T.reinterpret(f"uint8x{self.size}", codes), number)
                 T.buffer_store(self._indices, found, [self._at(number)])
-        self.build()
 
-    def picked(self, place: tuple[Any, Any, Any], channel: Any, places: Any) -> Any:
-        """`TABLES` bytes of a pixel: of its channels, from `channel` on, those at `places`."""
+    def _build(self, place: Place) -> None:
+        """The tables of a pixel. What a vector of them has behind the last one is of no use, and
+        overwritten by the next pixel's where these follow without a gap."""
         from tvm.script.ir_builder import tirx as T
 
-        stored = stored_channels(int(self.source.shape[3]))
-        count = MOST_PICKED if stored >= MOST_PICKED else stored
-        first = T.min(channel, stored - count)  # nothing behind the last pixel is read
-        beyond = T.broadcast(T.cast(channel - first, "uint8"), TABLES)
-        return self.micro.pick(Bytes(self.source, place, first), count, places + beyond)
+        each, stored = self._group * GROUPS, stored_channels(self._channels)
+        count = min(stored, MOST_PICKED)
+        # In a loop as far as a vector's channels, and the bytes they are picked from, are there.
+        whole = max(0, (self._channels - max(count, each)) // each + 1)
+        with T.serial(0, whole) as chunk:
+            pixel = Bytes(self._source, place, chunk * each)
+            self._store(place, chunk, self._sums(pixel, count, 0, each))
+        for chunk in range(whole, -(-self._channels // each)):
+            first = min(chunk * each, stored - count)
+            pixel = Bytes(self._source, place, first)
+            behind, present = chunk * each - first, self._channels - chunk * each
+            self._store(place, chunk, self._sums(pixel, count, behind, present))
+
+    def _sums(self, pixel: Bytes, count: int, behind: int, present: int) -> Any:
+        """A vector of tables, whose first channel is the `behind`-th of `count` bytes; those from
+        the `present`-th on are none, and cleared."""
+        from tvm.script.ir_builder import tirx as T
+
+        total: Any = None
+        for i in range(self._group):
+            channel = table_numbers() * splat(self._group) + splat(i)
+            value = self.micro.pick(pixel, count, channel + splat(behind))
+            if present < self._group * GROUPS:
+                value = T.Select(channel < splat(present), value, splat(0))
+            value = self.term(value, i)
+            total = value if total is None else total + value
+        return total
+
+    def _store(self, place: Place, number: Any, tables: Any) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        first = self.tables(place, number).first
+        T.buffer_store(self._tables, tables, [T.ramp(first, 1, TABLES)])
+
+    def tables(self, place: Place, number: Any) -> Bytes:
+        """The `number`-th vector of tables, from a pixel's first on."""
+        _, height, width = (int(extent) for extent in self._source.shape[:3])
+        n, y, x = place
+        pixel = (n * height + y) * width + x
+        return Bytes(self._tables, (), pixel * self._pitch + number * TABLES)
 
     def begin(self, tile: Any) -> None:
         self.tile = tile

@@ -24,18 +24,15 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import channel_vectors
-from mpqdeploy.targets.kernels.permute.lookups import Lookups
+from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
     INDEX,
     SETS,
-    TABLES,
-    Bytes,
     Micro,
     group_numbers,
     set_bit,
     splat,
-    table_numbers,
 )
 from mpqdeploy.targets.program import Grid
 
@@ -94,15 +91,14 @@ class Mirrored(Lookups):
         weights: NDArray[np.int32],
         largest: int,
     ) -> None:
-        height, width = geometry.kernel
+        (height, width), channels = geometry.kernel, geometry.in_channels
+        self.geometry = replace(geometry, kernel=(height, 1), dilation=(geometry.dilation[0], 1))
+        self._run = width * groups_of(channels)
+        self.groups = -(-self._run // GROUPS)
         self._largest = largest
-        self._groups = groups_of(geometry.in_channels)  # of a pixel
-        self._run = width * self._groups
-        self._tables: Any = None
-        lookups = -(-self._run // GROUPS)
-        rows = replace(geometry, kernel=(height, 1), dilation=(geometry.dilation[0], 1))
         codes = order_mirrored(weights, vectors, micro.isa.lanes)
-        super().__init__(rows, micro, vectors, codes, CODES, lookups)
+        sizes = {"channels": channels, "group": GROUP, "pitch": groups_of(channels) * SETS}
+        super().__init__(micro, vectors, codes, CODES, **sizes)
 
     def finished(self, store: Store) -> Store:
         def lowered(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
@@ -127,57 +123,16 @@ class Mirrored(Lookups):
             above = T.Select(missing, splat(0, size), above)
         return T.bitwise_or(sets, above)
 
-    def build(self) -> None:
+    def term(self, value: Any, i: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        images, height, width = (int(extent) for extent in self.source.shape[:3])
-        size = images * height * width * self._groups * SETS
-        self._tables = T.alloc_buffer((size + TABLES,), "uint8", scope="global")
-        with (
-            T.serial(0, images) as n,
-            T.serial(0, height) as y,
-            T.serial(0, width) as x,
-            T.serial(0, -(-self._groups // GROUPS)) as chunk,
-        ):
-            # What lies behind a pixel's last group is written again, by the next pixel.
-            first = self._first((n, y, x)) + chunk * TABLES
-            found = self._sums((n, y, x), chunk)
-            T.buffer_store(self._tables, found, [T.ramp(first, 1, TABLES)])
-
-    def _first(self, place: tuple[Any, Any, Any]) -> Any:
-        """Where a pixel's tables begin."""
-        _, height, width = (int(extent) for extent in self.source.shape[:3])
-        n, y, x = place
-        return ((n * height + y) * width + x) * (self._groups * SETS)
-
-    def _sums(self, place: tuple[Any, Any, Any], chunk: Any) -> Any:
-        """The tables of 4 groups of a pixel."""
-        from tvm.script.ir_builder import tirx as T
-
-        total: Any = None
-        for i in range(GROUP):
-            channel = chunk * (GROUPS * GROUP)
-            value = self.picked(place, channel, table_numbers() * splat(GROUP) + splat(i))
-            value = self._existing(value, channel + i)
-            if i:
-                turned = (splat(1) - set_bit(i - 1)) * splat(self._largest)
-                value = T.bitwise_xor(value, turned)  # m - s, as m = 2^k - 1
-            total = value if total is None else total + value
-        return total
-
-    def _existing(self, value: Any, first: Any) -> Any:
-        """Cleared where there is no channel. `first`: that of the first table."""
-        from tvm.script.ir_builder import tirx as T
-
-        channels = self.geometry.in_channels
-        if channels % GROUP == 0:
+        if i == 0:
             return value
-        left = T.cast(T.min(T.max(channels - first, 0), TABLES), "uint8")
-        within = table_numbers() * splat(GROUP) < T.broadcast(left, TABLES)
-        return T.Select(within, value, splat(0))
+        turned = (splat(1) - set_bit(i - 1)) * splat(self._largest)
+        return T.bitwise_xor(value, turned)  # m - s, as m = 2^k - 1
 
-    def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
-        return Bytes(self._tables, (), self._first(place) + group * TABLES)
+    def fetch(self, place: Place, group: Any) -> Any:
+        return self.tables(place, group)
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         from tvm.script.ir_builder import tirx as T

@@ -14,18 +14,16 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_nest import NIBBLES, plane_factors, weight_planes
 from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
-from mpqdeploy.targets.kernels.permute.lookups import Lookups
+from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
     INDEX,
     SETS,
     TABLES,
-    Bytes,
     Micro,
     group_numbers,
     set_bit,
     splat,
-    table_numbers,
 )
 from mpqdeploy.targets.program import Grid
 
@@ -74,14 +72,17 @@ class Sets(Lookups):
         grid: Grid,
         largest: int,
     ) -> None:
-        self._step = chunks_at_once(geometry.in_channels, largest)
-        self._chunks = -(-geometry.in_channels // CHUNK)
+        self.geometry = geometry
+        channels = geometry.in_channels
+        chunks = -(-channels // CHUNK)
+        self._step = chunks_at_once(channels, largest)
+        self.groups = chunks // self._step
         self._signs = grid.bipolar
         self._largest = largest
         self._factors = plane_factors(grid)
-        self._tables: Any = None
         codes = order_indices(weights, grid, vectors, micro.isa.lanes)
-        super().__init__(geometry, micro, vectors, codes, NIBBLES, self._chunks // self._step)
+        sizes = {"channels": channels, "group": GROUP, "pitch": chunks * TABLES}
+        super().__init__(micro, vectors, codes, NIBBLES, **sizes)
 
     def index(self, codes: Any, number: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
@@ -89,50 +90,17 @@ class Sets(Lookups):
         tables = group_numbers(self.size) * splat(SETS, self.size)
         return T.bitwise_or(codes, tables)
 
-    def build(self) -> None:
+    def term(self, value: Any, i: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        shape = tuple(int(extent) for extent in self.source.shape[:3])
-        self._tables = T.alloc_buffer((*shape, self._chunks, TABLES), "uint8", scope="global")
-        with (
-            T.serial(0, shape[0]) as n,
-            T.serial(0, shape[1]) as y,
-            T.serial(0, shape[2]) as x,
-            T.serial(0, self._chunks) as chunk,
-        ):
-            found = self._sums((n, y, x), chunk)
-            T.buffer_store(self._tables, found, [n, y, x, chunk, T.ramp(0, 1, TABLES)])
+        if self._signs:  # m - s where the weight is -1, as m = 2^k - 1
+            return T.bitwise_xor(value, (splat(1) - set_bit(i)) * splat(self._largest))
+        return T.bitwise_and(value, splat(0) - set_bit(i))
 
-    def _sums(self, place: tuple[Any, Any, Any], chunk: Any) -> Any:
-        """The tables of a pixel's chunk."""
-        from tvm.script.ir_builder import tirx as T
-
-        total: Any = None
-        for i in range(GROUP):
-            value = self.picked(place, chunk * CHUNK, table_numbers() * splat(GROUP) + splat(i))
-            value = self._existing(value, chunk, i)
-            if self._signs:  # m - s where the weight is -1, as m = 2^k - 1
-                value = T.bitwise_xor(value, (splat(1) - set_bit(i)) * splat(self._largest))
-            else:
-                value = T.bitwise_and(value, splat(0) - set_bit(i))
-            total = value if total is None else total + value
-        return total
-
-    def _existing(self, value: Any, chunk: Any, i: int) -> Any:
-        """Undefined channels cleared, where weights cannot: signs are never 0."""
-        from tvm.script.ir_builder import tirx as T
-
-        channels = self.geometry.in_channels
-        if not self._signs or channels % CHUNK == 0:
-            return value
-        group = T.cast(table_numbers(), f"int32x{TABLES}")
-        channel = group * T.broadcast(GROUP, TABLES) + T.broadcast(chunk * CHUNK + i, TABLES)
-        return T.Select(channel < T.broadcast(channels, TABLES), value, splat(0))
-
-    def fetch(self, place: tuple[Any, Any, Any], group: Any) -> Any:
+    def fetch(self, place: Place, group: Any) -> Any:
         """The tables of the step's chunks."""
         chunks = (group * self._step + part for part in range(self._step))
-        return [Bytes(self._tables, (*place, chunk), 0) for chunk in chunks]
+        return [self.tables(place, chunk) for chunk in chunks]
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         from tvm.script.ir_builder import tirx as T
