@@ -12,6 +12,7 @@ from mpqdeploy.targets.kernels.shares import shared_schedules
 from mpqdeploy.targets.records import Entry, RecordKey, RecordStore
 from mpqdeploy.targets.synthesize import VERSION, Workload, synthesize
 from mpqdeploy.targets.target import Target
+from mpqdeploy.targets.turns import in_quietest_turns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,20 +107,18 @@ TIE = 1.03  # times of single layers this close do not tell which is faster insi
 
 
 def fastest(choices: Iterable[Candidate], entries: Mapping[str, Entry]) -> Candidate | None:
-    """The candidate with the least stored sample, or None where nothing of them is stored.
-
-    Not with the least median: what else runs on the machine comes and goes while candidates are
-    timed, and slows some more than others. With half of the samples disturbed, one's median is of
-    the quiet machine and another's is not [o].
+    """The candidate that took least in the turns that were least disturbed (`targets/turns.py`),
+    or None where nothing of them is stored.
 
     Of those that are about as fast, the first, because the likely best are declared first: a layer
     is timed with its data in the caches, of which a network's other layers leave less [o].
     Pruned entries do not count: each lost against one that does.
     """
     timed = {c: entries[c.digest] for c in choices if c.digest in entries}
-    kept = {c: entry.least_us for c, entry in timed.items() if not entry.pruned}
-    least = min(kept.values(), default=0.0)
-    return next((c for c, sample in kept.items() if sample <= TIE * least), None)
+    kept = {c: entry.samples_us for c, entry in timed.items() if not entry.pruned}
+    took = in_quietest_turns(kept)
+    least = min(took.values(), default=0.0)
+    return next((c for c, us in took.items() if us <= TIE * least), None)
 
 
 def ranking(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -54,13 +54,13 @@ class RecordKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A stored latency without its samples. `least_us`: the sample that was least disturbed.
-    `pruned`: few samples, far from the best."""
+    """A stored latency. `samples_us`: in the order of the turns. `pruned`: few samples, far from
+    the best."""
 
     kernel: str
     schedule: Mapping[str, int]
     median_us: float
-    least_us: float
+    samples_us: Sequence[float]
     pruned: bool
 
 
@@ -243,8 +243,13 @@ def _row(key: RecordKey, record: LatencyRecord, pruned: bool) -> _Row:
 def _entry(
     kernel: str, schedule: Mapping[str, int], record: Mapping[str, Any], pruned: bool
 ) -> Entry:
-    median, least = record["median_us"], min(record["samples_us"])
-    return Entry(kernel=kernel, schedule=schedule, median_us=median, least_us=least, pruned=pruned)
+    return Entry(
+        kernel=kernel,
+        schedule=schedule,
+        median_us=record["median_us"],
+        samples_us=tuple(record["samples_us"]),
+        pruned=pruned,
+    )
 
 
 def _hint(reason: str) -> str:

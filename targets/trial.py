@@ -19,6 +19,7 @@ from mpqdeploy.targets.measure import Timer, device_timer, measure_together
 from mpqdeploy.targets.records import RecordStore
 from mpqdeploy.targets.synthesize import random_buffer
 from mpqdeploy.targets.target import Target
+from mpqdeploy.targets.turns import in_quietest_turns
 
 SKETCH = 5  # samples of the first, short look at a candidate
 HOPELESS = 1.5  # a candidate this many times slower than the best of its layer is dropped
@@ -81,12 +82,11 @@ class Trial:
         short = replace(self._protocol, samples=min(SKETCH, self._protocol.samples))
         timers = {entrant.choice.digest: entrant.timer for entrant in entrants}
         sketches = measure_together(timers, short, self._device.fingerprint, rounds=1)
-        # The sample that was least disturbed.
-        least = {e: min(sketches[e.choice.digest].samples_us) for e in entrants}
+        took = in_quietest_turns({e: sketches[e.choice.digest].samples_us for e in entrants})
         best: dict[Layer, float] = {}
-        for entrant, least_us in least.items():
-            best[entrant.layer] = min(best.get(entrant.layer, least_us), least_us)
-        kept = [e for e in entrants if least[e] <= factor * best[e.layer]]
+        for entrant, us in took.items():
+            best[entrant.layer] = min(best.get(entrant.layer, us), us)
+        kept = [e for e in entrants if took[e] <= factor * best[e.layer]]
         for entrant in entrants:
             if entrant not in kept:
                 digest = entrant.choice.digest

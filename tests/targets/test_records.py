@@ -54,7 +54,7 @@ def test_a_new_measurement_takes_the_place_of_the_old(store: RecordStore) -> Non
     store.put(KEY, record(9.0), pruned=True)
     store.put(KEY, record(1.0))
     (entry,) = store.entries(KEY.target, KEY.machine).values()
-    assert (entry.median_us, entry.least_us, entry.pruned) == (1.0, 1.0, False)
+    assert (entry.median_us, entry.samples_us, entry.pruned) == (1.0, (1.0,), False)
 
 
 def test_every_field_of_the_key_tells_records_apart(store: RecordStore) -> None:

@@ -18,6 +18,11 @@ from mpqdeploy.targets.kernels import KERNELS, kernels_for
 from mpqdeploy.targets.kernels.base import Schedule
 from mpqdeploy.targets.kernels.permute import PERMUTE, Gather, PermuteKernel, Vpermb
 from mpqdeploy.targets.kernels.permute.micro import Bytes
+from mpqdeploy.targets.kernels.permute.mirrored import (
+    added_by_mirrors,
+    groups_of,
+    order_mirrored,
+)
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.target import NAMED, Target, capabilities
@@ -90,6 +95,61 @@ def test_shares(kernel: PermuteKernel, isa: Isa) -> None:
     for schedule in kernel.schedules(case.step, case.tensors, isa):
         found = accumulators(case, kernel, isa, {**schedule, SHARES: 3})
         np.testing.assert_array_equal(found, expected(case).astype(np.float32))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    channels=st.integers(5, 43),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    largest=st.sampled_from([1, 3, 15]),
+    seed=st.integers(0, 99),
+)
+def test_a_mirrored_set_and_its_sign_are_the_sum(
+    channels: int, kernel: tuple[int, int], largest: int, seed: int
+) -> None:
+    """Looked up by numpy, in tables of its own: the definition of `Mirrored`."""
+    rng = np.random.default_rng(seed)
+    weights = rng.choice(np.array([-1, 1], np.int32), (20, *kernel, channels))
+    inputs = rng.integers(0, largest + 1, (*kernel, channels))
+    groups = groups_of(channels)
+    codes = order_mirrored(weights, vectors=2, lanes=16).reshape(kernel[0], -1, 32, 4)
+    padded = np.pad(inputs, ((0, 0), (0, 0), (0, groups * 5 - channels)))
+    sums = np.zeros(32, np.int64)
+    for row, run in np.ndindex(kernel[0], kernel[1] * groups):
+        a = padded[row].reshape(-1, 5)[run]
+        code = codes[row, run // 4, :, run % 4]
+        plus = code[:, None] >> np.arange(4) & 1
+        table = a[0] + np.where(plus, a[1:], largest - a[1:]).sum(axis=1)
+        sums += np.where(code >> 4, -table, table)
+    found = sums[:20] - added_by_mirrors(weights, largest)
+    np.testing.assert_array_equal(found, (weights * inputs).sum(axis=(1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "acts", "dilation", "channels"),
+    [
+        ("b", "u4", (1, 1), 5),
+        ("b", "u6", (1, 1), 4),
+        ("b", "u4", (1, 2), 4),
+        ("s2", "u4", (1, 1), 4),
+    ],
+)
+def test_signs_are_looked_up_five_at_a_time_where_that_fits(
+    weights: str, acts: str, dilation: tuple[int, int], channels: int
+) -> None:
+    """Six-bit activations would exceed a byte; columns that lie apart are no run. Whichever way,
+    weights take their own width."""
+    case = convolution(image=(1, 9, 9, 80), out=64, weights=weights, acts=acts, dilation=dilation)
+    wanted = PERMUTE.operand(case.step, case.tensors)
+    assert wanted is not None
+    layouts = {"x": (wanted,), "y": (Layout(kind="float"),)}
+    schedule = PERMUTE.schedules(case.step, case.tensors, Isa.VNNI)[0]
+    emitted = PERMUTE.emit(case.step, case.tensors, layouts, Isa.VNNI, schedule)
+    fields = [array for array in emitted.constants if array.dtype == np.uint8]
+    assert len(fields) == (2 if channels == 5 else 1)  # five bits are four and one
+    packed = 8 * sum(array.nbytes for array in fields)
+    bits = case.conv.weights.size * case.conv.weight_grid.bits
+    assert bits <= packed <= bits * 1.02 + 8 * 512
 
 
 def test_wider_codes_and_large_images_are_left_to_others() -> None:
