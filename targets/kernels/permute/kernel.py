@@ -29,10 +29,9 @@ from mpqdeploy.targets.kernels.lookup import (
 )
 from mpqdeploy.targets.kernels.lookup_nest import plane_factors
 from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
-from mpqdeploy.targets.kernels.permute import mirrored
+from mpqdeploy.targets.kernels.permute import mirrored, sets
 from mpqdeploy.targets.kernels.permute.lookups import Lookups
-from mpqdeploy.targets.kernels.permute.micro import SETS, TABLES, Micro
-from mpqdeploy.targets.kernels.permute.sets import CHUNK, Sets, chunks_at_once
+from mpqdeploy.targets.kernels.permute.micro import Micro
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
@@ -127,7 +126,7 @@ class PermuteKernel:
         geometry, lanes = dense(step, tensors), self.micro.isa.lanes
         weights, largest = conv.weights, largest_looked_up(grid, conv.weight_grid)
         if not _mirrors(conv, grid):
-            inner = Sets(geometry, self.micro, vectors, weights, conv.weight_grid, largest)
+            inner = sets.Sets(geometry, self.micro, vectors, weights, conv.weight_grid, largest)
             return inner, start_of_lookups(conv, tensor, grid, lanes)
         start = start_values(weights, stored_zero(tensor, grid), lanes)
         start[: len(weights)] -= mirrored.added_by_mirrors(weights, largest)
@@ -148,7 +147,7 @@ def _registers(conv: Conv, grid: Grid) -> tuple[int, int]:
         return 2, 1  # indices and signs
     planes = len(plane_factors(conv.weight_grid))
     channels, largest = conv.weights.shape[3], largest_looked_up(grid, conv.weight_grid)
-    return planes * chunks_at_once(channels, largest), planes
+    return planes * sets.chunks_at_once(channels, largest), planes
 
 
 def _table_bytes(tensor: Tensor, conv: Conv, grid: Grid) -> int:
@@ -156,6 +155,5 @@ def _table_bytes(tensor: Tensor, conv: Conv, grid: Grid) -> int:
     batch, height, width, channels = tensor.shape
     top, left, bottom, right = conv.padding
     pixels = batch * (height + top + bottom) * (width + left + right)
-    if _mirrors(conv, grid):
-        return pixels * mirrored.groups_of(channels) * SETS
-    return pixels * -(-channels // CHUNK) * TABLES
+    of_pixel = mirrored.table_bytes if _mirrors(conv, grid) else sets.table_bytes
+    return pixels * of_pixel(channels)

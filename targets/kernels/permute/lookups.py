@@ -161,6 +161,10 @@ class Lookups(ABC):
     def begin(self, tile: Any) -> None:
         self.tile = tile
 
+    def step(self, position: Any) -> Any:
+        """The number of a step, through all tiles, from its `position` in this one."""
+        return self.tile * (self.geometry.taps * self.groups) + position
+
     def start(self, channel: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 

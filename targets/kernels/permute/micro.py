@@ -149,6 +149,14 @@ def set_bit(i: int) -> Any:
     return T.bitwise_and(T.shift_right(_numbers(TABLES), splat(i)), splat(1))
 
 
+def less_unless_set(value: Any, i: int, largest: int) -> Any:
+    """m - value in the entries of sets without the i-th member. m = `largest`, which is 2^k - 1 and
+    bounds `value`: the difference is an exclusive or."""
+    from tvm.script.ir_builder import tirx as T
+
+    return T.bitwise_xor(value, (splat(1) - set_bit(i)) * splat(largest))
+
+
 def table_numbers() -> Any:
     """The number of the table that an entry belongs to."""
     from tvm.script.ir_builder import tirx as T

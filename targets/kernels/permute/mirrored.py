@@ -31,7 +31,7 @@ from mpqdeploy.targets.kernels.permute.micro import (
     SETS,
     Micro,
     group_numbers,
-    set_bit,
+    less_unless_set,
     splat,
 )
 from mpqdeploy.targets.program import Grid
@@ -44,6 +44,11 @@ CODES = Grid(bits=GROUP, signed=False)  # the number of a set, and above it whet
 def groups_of(channels: int) -> int:
     """Groups of a pixel; the last one may be of fewer channels."""
     return -(-channels // GROUP)
+
+
+def table_bytes(channels: int) -> int:
+    """Of a pixel's tables."""
+    return groups_of(channels) * SETS
 
 
 def order_mirrored(weights: NDArray[np.int32], vectors: int, lanes: int) -> NDArray[np.int32]:
@@ -97,7 +102,7 @@ class Mirrored(Lookups):
         self.groups = -(-self._run // GROUPS)
         self._largest = largest
         codes = order_mirrored(weights, vectors, micro.isa.lanes)
-        sizes = {"channels": channels, "group": GROUP, "pitch": groups_of(channels) * SETS}
+        sizes = {"channels": channels, "group": GROUP, "pitch": table_bytes(channels)}
         super().__init__(micro, vectors, codes, CODES, **sizes)
 
     def finished(self, store: Store) -> Store:
@@ -124,12 +129,7 @@ class Mirrored(Lookups):
         return T.bitwise_or(sets, above)
 
     def term(self, value: Any, i: int) -> Any:
-        from tvm.script.ir_builder import tirx as T
-
-        if i == 0:
-            return value
-        turned = (splat(1) - set_bit(i - 1)) * splat(self._largest)
-        return T.bitwise_xor(value, turned)  # m - s, as m = 2^k - 1
+        return less_unless_set(value, i - 1, self._largest) if i else value
 
     def fetch(self, place: Place, group: Any) -> Any:
         return self.tables(place, group)
@@ -137,9 +137,7 @@ class Mirrored(Lookups):
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        steps = self.geometry.taps * self.groups
-        number = (self.tile * steps + position) * self.vectors + vector
-        indices = self.indices(number)
+        indices = self.indices(self.step(position) * self.vectors + vector)
         signs = T.bitwise_and(indices, splat(256 - (1 << LIFT), self.size))
         found = self.micro.look_up(activations, indices)
         return self.micro.add(acc, found, T.reinterpret(f"int8x{self.size}", signs))

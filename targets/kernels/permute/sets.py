@@ -22,6 +22,7 @@ from mpqdeploy.targets.kernels.permute.micro import (
     TABLES,
     Micro,
     group_numbers,
+    less_unless_set,
     set_bit,
     splat,
 )
@@ -30,6 +31,16 @@ from mpqdeploy.targets.program import Grid
 GROUP = INDEX  # input channels of one table: any set of them has an entry
 CHUNK = GROUP * GROUPS  # input channels of one lookup
 MOST_AT_ONCE = 4  # chunks: more would fill the registers with indices, and additions are few
+
+
+def chunks_of(channels: int) -> int:
+    """Chunks of a pixel; the last one may be of fewer channels."""
+    return -(-channels // CHUNK)
+
+
+def table_bytes(channels: int) -> int:
+    """Of a pixel's tables."""
+    return chunks_of(channels) * TABLES
 
 
 def order_indices(
@@ -43,7 +54,7 @@ def order_indices(
     """
     out, height, width, inputs = weights.shape
     tiles = channel_vectors(out, lanes) // vectors
-    planes = weight_planes(weights, grid, tiles * vectors * lanes, -(-inputs // CHUNK) * CHUNK)
+    planes = weight_planes(weights, grid, tiles * vectors * lanes, chunks_of(inputs) * CHUNK)
     split = planes.reshape(len(planes), tiles, vectors, lanes, height, width, -1, GROUPS, GROUP)
     nibbles: NDArray[np.int32] = (split << np.arange(GROUP)).sum(axis=-1, dtype=np.int32)
     # from plane, tile, vector, lane, kh, kw, chunk, group
@@ -54,7 +65,7 @@ def order_indices(
 def chunks_at_once(channels: int, largest: int) -> int:
     """Chunks whose lookups are added as bytes: a divisor of all."""
     fitting = min(255 // (GROUP * largest), MOST_AT_ONCE)
-    return divisors(-(-channels // CHUNK), fitting)[-1]
+    return divisors(chunks_of(channels), fitting)[-1]
 
 
 class Sets(Lookups):
@@ -74,14 +85,13 @@ class Sets(Lookups):
     ) -> None:
         self.geometry = geometry
         channels = geometry.in_channels
-        chunks = -(-channels // CHUNK)
         self._step = chunks_at_once(channels, largest)
-        self.groups = chunks // self._step
+        self.groups = chunks_of(channels) // self._step
         self._signs = grid.bipolar
         self._largest = largest
         self._factors = plane_factors(grid)
         codes = order_indices(weights, grid, vectors, micro.isa.lanes)
-        sizes = {"channels": channels, "group": GROUP, "pitch": chunks * TABLES}
+        sizes = {"channels": channels, "group": GROUP, "pitch": table_bytes(channels)}
         super().__init__(micro, vectors, codes, NIBBLES, **sizes)
 
     def index(self, codes: Any, number: Any) -> Any:
@@ -93,8 +103,8 @@ class Sets(Lookups):
     def term(self, value: Any, i: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        if self._signs:  # m - s where the weight is -1, as m = 2^k - 1
-            return T.bitwise_xor(value, (splat(1) - set_bit(i)) * splat(self._largest))
+        if self._signs:
+            return less_unless_set(value, i, self._largest)
         return T.bitwise_and(value, splat(0) - set_bit(i))
 
     def fetch(self, place: Place, group: Any) -> Any:
@@ -105,11 +115,11 @@ class Sets(Lookups):
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        steps = self.geometry.taps * self.groups
+        step = self.step(position)
         for plane, factor in enumerate(self._factors):
             found: Any = None
             for part, tables in enumerate(activations):
-                chunk = (self.tile * steps + position) * self._step + part
+                chunk = step * self._step + part
                 number = (chunk * self.vectors + vector) * len(self._factors) + plane
                 value = self.micro.look_up(tables, self.indices(number))
                 found = value if found is None else found + value
