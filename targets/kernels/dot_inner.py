@@ -22,13 +22,12 @@ from mpqdeploy.targets.kernels.geometry import (
     dense_operand,
     largest_stored,
 )
-from mpqdeploy.targets.kernels.nest import Level, channel_vectors
+from mpqdeploy.targets.kernels.nest import Chances, Level, channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, unpacked_at_once
 from mpqdeploy.targets.program import Conv, Grid, Step
 
 GROUP = 4  # input channels that one step multiplies and adds
 MOST_GROUPS = 8  # groups of one step: what one vector and 1-bit weights need
-BURST = 16  # lines that may be prefetched at once: with more, what is needed now has to wait [o]
 
 Load = Callable[[int, int], Any]
 Read = Callable[[tuple[Any, Any, Any], Any], list[Any]]  # (n, row, column), group -> indices
@@ -164,17 +163,14 @@ class DotInner:
         return T.bitwise_and(word, T.Select(group == groups, (1 << 8 * rest) - 1, -1))
 
     def ahead(self, level: Level, number: Any) -> None:
-        """Spreads the next part's weights over this one: over its blocks of pixels, if that makes
-        few lines each, else over the taps or the steps of every block. A single block reads as fast
-        as memory delivers what comes next, and asking for what comes later would slow that down
-        (75 instead of 61 us for 512 to 1000 channels of one pixel [o])."""
+        """Spreads the next part's weights over this one. A single block reads as fast as memory
+        delivers what comes next, and asking for what comes later would slow that down (75 instead
+        of 61 us for 512 to 1000 channels of one pixel [o])."""
         if self._blocks == 1:
             return
-        counts = {"block": self._blocks, "tap": self._blocks * self._geometry.taps}
-        counts["step"] = counts["tap"] * self.groups
-        few = [name for name in counts if self._weights.lines <= BURST * counts[name]]
-        if level == (few[0] if few else "step"):
-            self._weights.prefetch(number, counts[level])
+        chances = Chances(self._blocks, self._geometry.taps, self.groups)
+        if level == chances.level(self._weights.lines):
+            self._weights.prefetch(number, chances.count(level))
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         for part, word in enumerate(activations):

@@ -40,7 +40,28 @@ class Tile:
 SHORT = 6
 
 
+BURST = 16  # lines that may be prefetched at once: with more, what is needed now has to wait [o]
+
 Level = Literal["block", "tap", "step"]
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How often `Inner.ahead` is called for a part: for `blocks` of `taps`, each of `groups`."""
+
+    blocks: int
+    taps: int
+    groups: int
+
+    def count(self, level: Level) -> int:
+        within = {"block": 1, "tap": self.taps, "step": self.taps * self.groups}
+        return self.blocks * within[level]
+
+    def level(self, lines: int) -> Level:
+        """Where to ask for `lines`: before blocks, if that makes few at once, else before taps or
+        steps."""
+        levels: tuple[Level, ...] = ("block", "tap")
+        return next((level for level in levels if lines <= BURST * self.count(level)), "step")
 
 
 class Inner(Protocol):
@@ -133,7 +154,6 @@ class RegisterNest:
         resting = 1 if parts == 1 else blocks(self.geometry, tile)
         self._sums = T.alloc_buffer((resting, tile.registers, lanes), "int32", scope="global")
         tiles = channel_vectors(self.geometry.out_channels, lanes) // tile.vectors
-        over_tiles, over_rows = self._divided(share, tiles, outlet.unit)
         steps = self.geometry.taps * self.inner.groups
         flush = Flush(
             vectors=tile.vectors,
@@ -143,8 +163,12 @@ class RegisterNest:
             outlet=outlet,
             unrolled=parts == 1 and steps <= SHORT,
         )
+        self._loops(origin, flush, tiles, share)
+
+    def _loops(self, origin: tuple[int, int], flush: Flush, tiles: int, share: Share) -> None:
+        over_tiles, over_rows = self._divided(share, tiles, flush.outlet.unit)
         with over_tiles.loop(tiles) as o:
-            if parts == 1:
+            if self.inner.parts == 1:
                 self._at_once(origin, flush, o, over_rows)
             else:
                 self._in_parts(origin, flush, o, over_rows)
@@ -152,10 +176,14 @@ class RegisterNest:
     def _at_once(self, origin: tuple[int, int], flush: Flush, o: Any, over_rows: Share) -> None:
         self.inner.begin(o)
         for block in self._blocks(over_rows):
-            self._start(o, block)
-            self._accumulate(origin, block, 0)
-            self._rest(block, 0)
-            flush.emit(o, block, 0)
+            self._whole(origin, flush, o, block)
+
+    def _whole(self, origin: tuple[int, int], flush: Flush, o: Any, block: Block) -> None:
+        """A block of pixels of output-channel tile `o`, from its first product to its codes."""
+        self._start(o, block)
+        self._accumulate(origin, block, 0)
+        self._rest(block, 0)
+        flush.emit(o, block, 0)
 
     def _in_parts(self, origin: tuple[int, int], flush: Flush, o: Any, over_rows: Share) -> None:
         from tvm.script.ir_builder import tirx as T

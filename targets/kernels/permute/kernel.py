@@ -32,6 +32,7 @@ from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
 from mpqdeploy.targets.kernels.permute import mirrored, sets
 from mpqdeploy.targets.kernels.permute.lookups import Lookups
 from mpqdeploy.targets.kernels.permute.micro import Micro
+from mpqdeploy.targets.kernels.permute.ring import RingNest
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
@@ -45,7 +46,7 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 class PermuteKernel:
     """A lookup takes 256 one-bit products with 16 lanes, or 320."""
 
-    version = 5
+    version = 6
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -95,8 +96,12 @@ class PermuteKernel:
         geometry = dense(step, tensors)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, geometry.padding)
-        inner, start = self._lookups(step, tensors, tile.vectors)
-        nest = RegisterNest(inner.geometry, isa, tile, inner)
+        inner, start = self._lookups(step, tensors, tile)
+        nest = (
+            RingNest(isa, tile, inner)
+            if inner.ring
+            else RegisterNest(inner.geometry, isa, tile, inner)
+        )
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -119,18 +124,18 @@ class PermuteKernel:
         )
 
     def _lookups(
-        self, step: Step, tensors: Tensors, vectors: int
+        self, step: Step, tensors: Tensors, tile: Tile
     ) -> tuple[Lookups, NDArray[np.int32]]:
         """The lookups, and what accumulators start at."""
         conv, tensor, grid = operand_of_dense(step, tensors)
         geometry, lanes = dense(step, tensors), self.micro.isa.lanes
         weights, largest = conv.weights, largest_looked_up(grid, conv.weight_grid)
         if not _mirrors(conv, grid):
-            inner = sets.Sets(geometry, self.micro, vectors, weights, conv.weight_grid, largest)
+            inner = sets.Sets(geometry, self.micro, tile, weights, conv.weight_grid, largest)
             return inner, start_of_lookups(conv, tensor, grid, lanes)
         start = start_values(weights, stored_zero(tensor, grid), lanes)
         start[: len(weights)] -= mirrored.added_by_mirrors(weights, largest)
-        signs = mirrored.Mirrored(geometry, self.micro, vectors, weights, largest)
+        signs = mirrored.Mirrored(geometry, self.micro, tile, weights, largest)
         return signs, start << mirrored.LIFT
 
 

@@ -1,7 +1,9 @@
 """`Lookups`: the arithmetic of the permute kernel, as the `Inner` of a `RegisterNest`.
 
-Tables of all pixels are built first, 64 bytes for every 4 groups of neighbouring channels, and an
-index is restored for every output channel and group from weights that are packed at their width.
+Of every pixel there are tables, 64 bytes for every 4 groups of neighbouring channels: those of all
+pixels are built first, or of some rows at a time (`ring`). An index is restored for every output
+channel and group from weights that are packed at their width, where all are few at once, else by
+tiles of output channels: what is read next is in a cache then.
 `Sets` and `Mirrored` are two ways to do so.
 """
 
@@ -15,20 +17,18 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import Level
+from mpqdeploy.targets.kernels.nest import Chances, Level, Tile, blocks
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
     TABLES,
     Bytes,
     Micro,
-    splat,
-    table_numbers,
 )
-from mpqdeploy.targets.layout import stored_channels
+from mpqdeploy.targets.kernels.permute.tables import Tables
 from mpqdeploy.targets.program import Grid
 
-MOST_PICKED = 32  # bytes of a pixel that a vector of tables is picked from
+RING_INDICES = 128 << 10  # bytes of all indices: each output row reads all of them
 
 Place = tuple[Any, Any, Any]  # image, row and column in the input buffer
 
@@ -36,14 +36,14 @@ Place = tuple[Any, Any, Any]  # image, row and column in the input buffer
 class Lookups(ABC):
     """What both share. A nest goes through `geometry`, a tap of it in `groups` steps."""
 
-    parts = 1  # indices are restored once for all
+    parts = 1
     geometry: Dense
     groups: int
 
     def __init__(
         self,
         micro: Micro,
-        vectors: int,
+        tile: Tile,
         codes: NDArray[np.int32],
         grid: Grid,
         *,
@@ -51,25 +51,32 @@ class Lookups(ABC):
         group: int,
         pitch: int,
     ) -> None:
-        """`codes`: indices as they are packed, on `grid`, in the order in which they are used;
-        `channels`: of the input; `group`: those of a table; `pitch`: bytes of a pixel's tables."""
+        """`codes`: `[output-channel tiles, codes]`, indices as they are packed, on `grid`, in the
+        order in which they are used; `channels`: of the input; `group`: those of a table; `pitch`:
+        bytes of a pixel's tables."""
         self.micro = micro
-        self.vectors = vectors
+        self.vectors = tile.vectors
         self.size = micro.isa.lanes * GROUPS  # bytes of a vector of indices
-        missing = -codes.size % unpacked_at_once(grid)
-        self.weights = Weights(np.pad(codes, (0, missing))[None], grid, in_registers=True)
-        self.tile: Any = None
+        missing = -codes.shape[1] % unpacked_at_once(grid)
+        padded = np.pad(codes, ((0, 0), (0, missing)))
+        self.weights = Weights(padded, grid, in_registers=True)
+        self._tiles = len(padded)
+        self._blocks = blocks(self.geometry, tile)
+        few = padded.size <= RING_INDICES
+        self.ring = tile.rows == 1 and few  # whether tables of some rows are kept: see `ring`
         self._channels = channels
         self._group = group
         self._pitch = pitch
+        self._first: Any = 0  # of the scratch of indices: where the current tile's begin
         self._source: Any = None
         self._start: Any = None
         self._tables: Any = None
         self._indices: Any = None
 
     @abstractmethod
-    def term(self, value: Any, i: int) -> Any:
-        """What the i-th channels of groups, `value`, add to every entry of their tables."""
+    def term(self, value: Any, bit: int) -> Any:
+        """What channels, `value`, add to entries, by the bit of an entry's number that stands for
+        them."""
 
     @abstractmethod
     def index(self, codes: Any, number: Any) -> Any:
@@ -89,21 +96,41 @@ class Lookups(ABC):
         """`source`: the bytes buffer; `start`: what accumulators start at, per output channel."""
         self._source, self._start = source, start
 
+    @property
+    def span(self) -> int:
+        """Input rows that an output row needs."""
+        return (self.geometry.kernel[0] - 1) * self.geometry.dilation[0] + 1
+
     def allocate(self) -> None:
         from tvm.script.ir_builder import tirx as T
 
         images, height, width = (int(extent) for extent in self._source.shape[:3])
-        size = images * height * width * self._pitch + TABLES
-        self._tables = T.alloc_buffer((size,), "uint8", scope="global")
-        self._indices = T.alloc_buffer((self.weights.length,), "uint8", scope="global")
-        self.weights.unpack(0)
-        self._restore()
-        with T.serial(0, images) as n, T.serial(0, height) as y, T.serial(0, width) as x:
-            self._build((n, y, x))
+        rows, tiles = images * height, 1
+        if self.ring:
+            rows, tiles = self.span, self._tiles
+        self._tables = T.alloc_buffer((rows * self._row_bytes(width),), "uint8", scope="global")
+        self._indices = T.alloc_buffer((tiles * self.weights.length,), "uint8", scope="global")
+        if self.ring:
+            with T.serial(0, tiles) as tile:
+                self._restore(tile)
+        else:
+            with T.serial(0, images) as n, T.serial(0, height) as y:
+                self.build(n, y)
 
-    def _restore(self) -> None:
+    def build(self, n: Any, y: Any) -> None:
+        """The tables of a row of the input buffer."""
         from tvm.script.ir_builder import tirx as T
 
+        tables = Tables(self.micro, self._channels, self._group, self.term)
+        with T.serial(0, int(self._source.shape[2])) as x:
+            tables.build(Bytes(self._source, (n, y, x), 0), self.tables((n, y, x), 0))
+
+    def _restore(self, tile: Any) -> None:
+        """The indices of a tile of output channels."""
+        from tvm.script.ir_builder import tirx as T
+
+        self.weights.unpack(tile)
+        self._first = tile * self.weights.length if self.ring else 0
         unit = unpacked_at_once(self.weights.grid)
         with T.serial(0, self.weights.length // unit) as i:
             for code in range(0, unit, self.size):
@@ -112,66 +139,36 @@ class Lookups(ABC):
                 found = self.index(T.reinterpret(f"uint8x{self.size}", codes), number)
                 T.buffer_store(self._indices, found, [self._at(number)])
 
-    def _build(self, place: Place) -> None:
-        """The tables of a pixel. What a vector of them has behind the last one is of no use, and
-        overwritten by the next pixel's where these follow without a gap."""
-        from tvm.script.ir_builder import tirx as T
-
-        each, stored = self._group * GROUPS, stored_channels(self._channels)
-        count = min(stored, MOST_PICKED)
-        # In a loop as far as a vector's channels, and the bytes they are picked from, are there.
-        whole = max(0, (self._channels - max(count, each)) // each + 1)
-        with T.serial(0, whole) as chunk:
-            pixel = Bytes(self._source, place, chunk * each)
-            self._store(place, chunk, self._sums(pixel, count, 0, each))
-        for chunk in range(whole, -(-self._channels // each)):
-            first = min(chunk * each, stored - count)
-            pixel = Bytes(self._source, place, first)
-            behind, present = chunk * each - first, self._channels - chunk * each
-            self._store(place, chunk, self._sums(pixel, count, behind, present))
-
-    def _sums(self, pixel: Bytes, count: int, behind: int, present: int) -> Any:
-        """A vector of tables, whose first channel is the `behind`-th of `count` bytes; those from
-        the `present`-th on are none, and cleared."""
-        from tvm.script.ir_builder import tirx as T
-
-        total: Any = None
-        for i in range(self._group):
-            channel = table_numbers() * splat(self._group) + splat(i)
-            value = self.micro.pick(pixel, count, channel + splat(behind))
-            if present < self._group * GROUPS:
-                value = T.Select(channel < splat(present), value, splat(0))
-            value = self.term(value, i)
-            total = value if total is None else total + value
-        return total
-
-    def _store(self, place: Place, number: Any, tables: Any) -> None:
-        from tvm.script.ir_builder import tirx as T
-
-        first = self.tables(place, number).first
-        T.buffer_store(self._tables, tables, [T.ramp(first, 1, TABLES)])
-
     def tables(self, place: Place, number: Any) -> Bytes:
         """The `number`-th vector of tables, from a pixel's first on."""
+        from tvm.script.ir_builder import tirx as T
+
         _, height, width = (int(extent) for extent in self._source.shape[:3])
         n, y, x = place
-        pixel = (n * height + y) * width + x
-        return Bytes(self._tables, (), pixel * self._pitch + number * TABLES)
+        row = T.floormod(y, self.span) if self.ring else n * height + y
+        first = row * self._row_bytes(width) + x * self._pitch
+        return Bytes(self._tables, (), first + number * TABLES)
 
-    def begin(self, tile: Any) -> None:
-        self.tile = tile
+    def _row_bytes(self, width: int) -> int:
+        """Of a row of tables, and behind it what is of no use in the last vector of them."""
+        return -(-width * self._pitch // TABLES) * TABLES + TABLES
 
-    def step(self, position: Any) -> Any:
-        """The number of a step, through all tiles, from its `position` in this one."""
-        return self.tile * (self.geometry.taps * self.groups) + position
+    def begin(self, part: Any) -> None:
+        if self.ring:
+            self._first = part * self.weights.length
+        else:
+            self._restore(part)
 
     def start(self, channel: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
         return self._start[T.ramp(channel, 1, self.micro.isa.lanes)]
 
-    def ahead(self, level: Level, number: Any) -> None:  # noqa: B027
-        """Indices were restored a moment ago: they are in a cache."""
+    def ahead(self, level: Level, number: Any) -> None:
+        """Spreads what the next tile's indices are restored from over this tile."""
+        chances = Chances(self._blocks, self.geometry.taps, self.groups)
+        if not self.ring and level == chances.level(self.weights.lines):
+            self.weights.prefetch(number, chances.count(level))
 
     def indices(self, number: Any) -> Any:
         """The `number`-th vector of restored indices."""
@@ -180,4 +177,4 @@ class Lookups(ABC):
     def _at(self, number: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        return T.ramp(number * self.size, 1, self.size)
+        return T.ramp(self._first + number * self.size, 1, self.size)

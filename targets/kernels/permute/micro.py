@@ -7,8 +7,11 @@ all of them up in the 64 sums of a pixel, and vpdpbusd adds up the four groups o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.dot_vnni import vpdpbusd
@@ -17,6 +20,7 @@ INDEX = 4  # bits of the number of a set
 SETS = 1 << INDEX  # entries of one table
 GROUPS = 4  # groups of input channels, a table each, of one lookup
 TABLES = SETS * GROUPS  # bytes of these tables
+NUMBERS = np.arange(TABLES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,10 @@ class Bytes:
         from tvm.script.ir_builder import tirx as T
 
         return self.buffer[(*self.place, T.ramp(self.first, 1, count))]
+
+    def behind(self, count: Any) -> Bytes:
+        """Those `count` further on."""
+        return replace(self, first=self.first + count)
 
     def at(self, places: Any, count: int) -> Any:
         """Those at `count` places (bytes), one by one."""
@@ -53,9 +61,9 @@ class Micro(Protocol):
     registers: int  # that hold accumulators, indices and factors
     accumulators: int  # at most
 
-    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
-        """`TABLES` of `count` bytes (16 or 32): those at `places`, a vector of bytes. A place
-        beyond them gives any of them."""
+    def pick(self, values: Any, places: Any) -> Any:
+        """Those at `places`, a vector of bytes, of `TABLES` bytes. A place beyond them gives any of
+        them."""
 
     def look_up(self, tables: Bytes, indices: Any) -> Any:
         """4 x lanes of the bytes of `tables`. Of an index, the six lowest bits count."""
@@ -72,18 +80,25 @@ class Vpermb:
     registers = 28  # of 32: the others hold what was looked up
     accumulators = 14
 
-    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
-        from tvm.script.ir_builder import tirx as T
-
-        repeats = TABLES // count
-        every = T.Shuffle([stored.run(count)] * repeats, list(range(count)) * repeats)
-        return _vpermb(every, places)
+    def pick(self, values: Any, places: Any) -> Any:
+        return _vpermb(values, _as_it_is(places))
 
     def look_up(self, tables: Bytes, indices: Any) -> Any:
         return _vpermb(tables.run(TABLES), indices)
 
     def add(self, acc: Any, found: Any, factors: Any) -> Any:
         return vpdpbusd(acc, found, factors)
+
+
+def _as_it_is(vector: Any) -> Any:
+    """`vector`, of which LLVM is told nothing: of a constant one it makes shuffles, and of shuffles
+    of shuffles, for minutes, what takes more instructions than these permutes."""
+    from tvm.script.ir_builder import tirx as T
+
+    floats = T.reinterpret(f"float32x{TABLES // 4}", vector)
+    name = f"llvm.arithmetic.fence.v{TABLES // 4}f32"
+    hidden = T.call_llvm_pure_intrin(f"float32x{TABLES // 4}", name, floats)
+    return T.reinterpret(f"uint8x{TABLES}", hidden)
 
 
 def _vpermb(table: Any, indices: Any) -> Any:
@@ -106,10 +121,12 @@ class Gather:
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
 
-    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
+    def pick(self, values: Any, places: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        return stored.at(T.bitwise_and(places, splat(count - 1)), TABLES)
+        held = T.alloc_buffer((TABLES,), "uint8", scope="global")
+        T.buffer_store(held, values, [T.ramp(0, 1, TABLES)])
+        return Bytes(held, (), 0).at(T.bitwise_and(places, splat(TABLES - 1)), TABLES)
 
     def look_up(self, tables: Bytes, indices: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
@@ -142,26 +159,24 @@ def splat(value: int, lanes: int = TABLES) -> Any:
     return T.broadcast(T.uint8(value), lanes)
 
 
-def set_bit(i: int) -> Any:
-    """0 or 1 for every entry: bit i of the number of its set."""
+def set_bit(bit: int) -> NDArray[np.int64]:
+    """0 or 1 for every entry: that bit of its number."""
+    return NUMBERS >> bit & 1
+
+
+def constant(numbers: NDArray[np.int64]) -> Any:
+    """A vector of `TABLES` bytes, the low 8 bits of these numbers."""
     from tvm.script.ir_builder import tirx as T
 
-    return T.bitwise_and(T.shift_right(_numbers(TABLES), splat(i)), splat(1))
+    return T.Shuffle([T.uint8(int(number) % 256) for number in numbers], list(range(TABLES)))
 
 
-def less_unless_set(value: Any, i: int, largest: int) -> Any:
-    """m - value in the entries of sets without the i-th member. m = `largest`, which is 2^k - 1 and
-    bounds `value`: the difference is an exclusive or."""
+def less_unless_set(value: Any, bit: int, largest: int) -> Any:
+    """m - value in the entries without that bit in their number. m = `largest`, which is 2^k - 1
+    and bounds `value`: the difference is an exclusive or."""
     from tvm.script.ir_builder import tirx as T
 
-    return T.bitwise_xor(value, (splat(1) - set_bit(i)) * splat(largest))
-
-
-def table_numbers() -> Any:
-    """The number of the table that an entry belongs to."""
-    from tvm.script.ir_builder import tirx as T
-
-    return T.shift_right(_numbers(TABLES), splat(INDEX))
+    return T.bitwise_xor(value, constant((1 - set_bit(bit)) * largest))
 
 
 def group_numbers(lanes: int) -> Any:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.nest import Tile, channel_vectors
 from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
@@ -52,11 +52,11 @@ def table_bytes(channels: int) -> int:
 
 
 def order_mirrored(weights: NDArray[np.int32], vectors: int, lanes: int) -> NDArray[np.int32]:
-    """Signs `[O, KH, KW, I]` as `CODES` `[codes]`.
+    """Signs `[O, KH, KW, I]` as `CODES` `[tiles of `vectors` vectors of output channels, codes]`.
 
     Of a group whose first sign is -1, all are turned. Bit i - 1 of the number of a set says whether
-    the group's i-th sign is then +1; missing channels are: their activations are cleared. Order:
-    tile of `vectors` vectors of output channels, kernel row, lookup, vector, output channel, group.
+    the group's i-th sign is then +1; missing channels are: their activations are cleared. A
+    tile's order: kernel row, lookup, vector, output channel, group.
     """
     out, height, width, inputs = weights.shape
     tiles, groups = channel_vectors(out, lanes) // vectors, groups_of(inputs)
@@ -70,7 +70,7 @@ def order_mirrored(weights: NDArray[np.int32], vectors: int, lanes: int) -> NDAr
     runs = (sets + ~first * SETS).reshape(tiles, vectors, lanes, height, -1)
     padded = np.pad(runs, ((0, 0),) * 4 + ((0, -runs.shape[-1] % GROUPS),))
     split = padded.reshape(*padded.shape[:4], -1, GROUPS)
-    return split.transpose(0, 3, 4, 1, 2, 5).reshape(-1).astype(np.int32)
+    return split.transpose(0, 3, 4, 1, 2, 5).reshape(tiles, -1).astype(np.int32)
 
 
 def added_by_mirrors(weights: NDArray[np.int32], largest: int) -> NDArray[np.int32]:
@@ -92,7 +92,7 @@ class Mirrored(Lookups):
         self,
         geometry: Dense,
         micro: Micro,
-        vectors: int,
+        tile: Tile,
         weights: NDArray[np.int32],
         largest: int,
     ) -> None:
@@ -101,9 +101,9 @@ class Mirrored(Lookups):
         self._run = width * groups_of(channels)
         self.groups = -(-self._run // GROUPS)
         self._largest = largest
-        codes = order_mirrored(weights, vectors, micro.isa.lanes)
+        codes = order_mirrored(weights, tile.vectors, micro.isa.lanes)
         sizes = {"channels": channels, "group": GROUP, "pitch": table_bytes(channels)}
-        super().__init__(micro, vectors, codes, CODES, **sizes)
+        super().__init__(micro, tile, codes, CODES, **sizes)
 
     def finished(self, store: Store) -> Store:
         def lowered(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
@@ -128,8 +128,8 @@ class Mirrored(Lookups):
             above = T.Select(missing, splat(0, size), above)
         return T.bitwise_or(sets, above)
 
-    def term(self, value: Any, i: int) -> Any:
-        return less_unless_set(value, i - 1, self._largest) if i else value
+    def term(self, value: Any, bit: int) -> Any:
+        return less_unless_set(value, bit, self._largest)
 
     def fetch(self, place: Place, group: Any) -> Any:
         return self.tables(place, group)
@@ -137,7 +137,7 @@ class Mirrored(Lookups):
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        indices = self.indices(self.step(position) * self.vectors + vector)
+        indices = self.indices(position * self.vectors + vector)
         signs = T.bitwise_and(indices, splat(256 - (1 << LIFT), self.size))
         found = self.micro.look_up(activations, indices)
         return self.micro.add(acc, found, T.reinterpret(f"int8x{self.size}", signs))

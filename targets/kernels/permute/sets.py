@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_nest import NIBBLES, plane_factors, weight_planes
-from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
+from mpqdeploy.targets.kernels.nest import Tile, channel_vectors, divisors
 from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
@@ -21,6 +21,7 @@ from mpqdeploy.targets.kernels.permute.micro import (
     SETS,
     TABLES,
     Micro,
+    constant,
     group_numbers,
     less_unless_set,
     set_bit,
@@ -46,9 +47,10 @@ def table_bytes(channels: int) -> int:
 def order_indices(
     weights: NDArray[np.int32], grid: Grid, vectors: int, lanes: int
 ) -> NDArray[np.int32]:
-    """`[O, KH, KW, I]` as nibbles `[codes]`, bit i from input channel 4 g + i.
+    """`[O, KH, KW, I]` as nibbles `[tiles of `vectors` vectors of output channels, codes]`, bit i
+    from input channel 4 g + i.
 
-    Order: tile of `vectors` vectors of output channels, kernel row, kernel column, chunk of 16
+    A tile's order: kernel row, kernel column, chunk of 16
     input channels, vector, plane, output channel, group. Missing channels are ones for bipolar
     weights (their activations are cleared), else zeros.
     """
@@ -59,7 +61,7 @@ def order_indices(
     nibbles: NDArray[np.int32] = (split << np.arange(GROUP)).sum(axis=-1, dtype=np.int32)
     # from plane, tile, vector, lane, kh, kw, chunk, group
     #   to tile, kh, kw, chunk, vector, plane, lane, group
-    return nibbles.transpose(1, 4, 5, 6, 2, 0, 3, 7).reshape(-1)
+    return nibbles.transpose(1, 4, 5, 6, 2, 0, 3, 7).reshape(tiles, -1)
 
 
 def chunks_at_once(channels: int, largest: int) -> int:
@@ -78,7 +80,7 @@ class Sets(Lookups):
         self,
         geometry: Dense,
         micro: Micro,
-        vectors: int,
+        tile: Tile,
         weights: NDArray[np.int32],
         grid: Grid,
         largest: int,
@@ -90,9 +92,9 @@ class Sets(Lookups):
         self._signs = grid.bipolar
         self._largest = largest
         self._factors = plane_factors(grid)
-        codes = order_indices(weights, grid, vectors, micro.isa.lanes)
+        codes = order_indices(weights, grid, tile.vectors, micro.isa.lanes)
         sizes = {"channels": channels, "group": GROUP, "pitch": table_bytes(channels)}
-        super().__init__(micro, vectors, codes, NIBBLES, **sizes)
+        super().__init__(micro, tile, codes, NIBBLES, **sizes)
 
     def index(self, codes: Any, number: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
@@ -100,12 +102,12 @@ class Sets(Lookups):
         tables = group_numbers(self.size) * splat(SETS, self.size)
         return T.bitwise_or(codes, tables)
 
-    def term(self, value: Any, i: int) -> Any:
+    def term(self, value: Any, bit: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
         if self._signs:
-            return less_unless_set(value, i, self._largest)
-        return T.bitwise_and(value, splat(0) - set_bit(i))
+            return less_unless_set(value, bit, self._largest)
+        return T.bitwise_and(value, constant(-set_bit(bit)))
 
     def fetch(self, place: Place, group: Any) -> Any:
         """The tables of the step's chunks."""
@@ -115,11 +117,10 @@ class Sets(Lookups):
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:
         from tvm.script.ir_builder import tirx as T
 
-        step = self.step(position)
         for plane, factor in enumerate(self._factors):
             found: Any = None
             for part, tables in enumerate(activations):
-                chunk = step * self._step + part
+                chunk = position * self._step + part
                 number = (chunk * self.vectors + vector) * len(self._factors) + plane
                 value = self.micro.look_up(tables, self.indices(number))
                 found = value if found is None else found + value

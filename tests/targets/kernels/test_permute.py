@@ -43,8 +43,8 @@ class WithoutVbmi(Vpermb):
 
     name = "permute_vnni"
 
-    def pick(self, stored: Bytes, count: int, places: Any) -> Any:
-        return Gather(self.isa).pick(stored, count, places)
+    def pick(self, values: Any, places: Any) -> Any:
+        return Gather(self.isa).pick(values, places)
 
     def look_up(self, tables: Bytes, indices: Any) -> Any:
         return Gather(self.isa).look_up(tables, indices)
