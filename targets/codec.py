@@ -32,6 +32,10 @@ def encode(tensor: Tensor, layout: Layout, codes: NDArray[Any]) -> NDArray[Any]:
         return values
     grid = _grid(tensor)
     stored = codes.astype(np.int64) - storage_offset(grid)
+    if layout.kind == "shorts":
+        shorts = np.zeros(buffer_shape(tensor, layout), np.int16)
+        shorts[..., : tensor.shape[3]] = stored
+        return shorts
     if layout.kind in ("bytes", "tight"):
         border = zero_code(tensor) - storage_offset(grid)
         buffer = np.full(buffer_shape(tensor, layout), border, np.uint8)
@@ -54,7 +58,7 @@ def decode(tensor: Tensor, layout: Layout, buffer: NDArray[Any]) -> NDArray[Any]
         return np.asarray(buffer[..., :channels])
     grid = _grid(tensor)
     inside = _inside(tensor, layout, buffer)
-    if layout.kind in ("bytes", "tight"):
+    if layout.kind in ("bytes", "tight", "shorts"):
         return inside[..., :channels].astype(np.int32) + storage_offset(grid)
     spread = (inside[..., None] >> np.arange(WORD, dtype=np.uint32)) & 1
     bits = spread.reshape(*tensor.shape[:3], planes(grid), -1)[..., :channels].astype(np.int32)

@@ -12,6 +12,7 @@ from mpqdeploy.targets.program import Grid, Tensor
 
 CHANNEL_BLOCK = 16  # channels are stored in multiples of this, but for images of up to 4 channels
 WORD = 32  # bits per word of a bit plane
+SHORT = Grid(bits=16, signed=True)  # the one grid whose codes fit no byte: see "shorts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Layout:
            the stored value of channel c; bits past C are 0. The border holds the stored zero
            point's bits, and all 0 on a bipolar grid (which has no zero: the consumer corrects).
            A bipolar code is 1 bit: 1 for +1.
+    shorts: int16 `[N, H, W, stored_channels]`, no padding: codes on the grid `SHORT`, as they are.
+           Channels past C hold anything.
     reals: float32 `[N, H, W, stored_channels]`, no padding: tensors without a grid between two
            steps. Channels past C hold anything.
     float: float32 `[N, C, H, W]`, no padding: model inputs, outputs, and what float anchors read.
@@ -33,7 +36,7 @@ class Layout:
     `padding` is (top, left, bottom, right) and may be more than a consumer needs.
     """
 
-    kind: Literal["bytes", "tight", "bits", "reals", "float"]
+    kind: Literal["bytes", "tight", "bits", "shorts", "reals", "float"]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
@@ -43,8 +46,11 @@ Layouts = Mapping[str, tuple[Layout, ...]]
 def storage_offset(grid: Grid) -> int:
     """Stored byte = code - offset: the grid's two's complement low, or -1 where bipolar.
 
-    Narrow grids keep the full grid's offset, so that the offset depends on the width alone.
+    Narrow grids keep the full grid's offset, so that the offset depends on the width alone. Codes
+    of 16 bits are stored as they are.
     """
+    if grid == SHORT:
+        return 0
     if grid.bipolar:
         return -1
     return -(1 << (grid.bits - 1)) if grid.signed else 0
@@ -73,7 +79,7 @@ def buffer_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
         return (batch, channels, height, width)
     if layout.kind == "tight":
         return (*padded, channels)
-    if layout.kind in ("bytes", "reals"):
+    if layout.kind in ("bytes", "shorts", "reals"):
         return (*padded, stored_channels(channels))
     if tensor.grid is None:
         raise ValueError(f"{tensor.name} has no integer grid and so no bit planes")
@@ -81,7 +87,8 @@ def buffer_shape(tensor: Tensor, layout: Layout) -> tuple[int, ...]:
 
 
 def buffer_dtype(layout: Layout) -> str:
-    return {"bytes": "uint8", "tight": "uint8", "bits": "uint32"}.get(layout.kind, "float32")
+    kinds = {"bytes": "uint8", "tight": "uint8", "bits": "uint32", "shorts": "int16"}
+    return kinds.get(layout.kind, "float32")
 
 
 def zero_code(tensor: Tensor) -> int:

@@ -59,8 +59,9 @@ class Grid:
 class Tensor:
     """A tensor between steps, logical shape `[N, H, W, C]`.
 
-    `grid` is None for float32. Otherwise real value = `scale` * (code - `zero_point`); both are
-    shape `[1]` or `[C]`, and padding (see `Conv.padding`) stands for the code `zero_point`.
+    `grid` is None for float32, and `layout.SHORT` for sums that a later step scales. Otherwise real
+    value = `scale` * (code - `zero_point`); both are shape `[1]` or `[C]`, and padding (see
+    `Conv.padding`) stands for the code `zero_point`.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mpqdeploy.targets.kernels.base import Kernel
-from mpqdeploy.targets.layout import Layout, Layouts
+from mpqdeploy.targets.layout import SHORT, Layout, Layouts
 from mpqdeploy.targets.program import Program
 
 
@@ -29,8 +29,9 @@ def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
 
 def _loaded(program: Program, tensor: str) -> Layout:
     """What a `Load` reads: channels together, but for the model's own inputs."""
-    if program.tensors[tensor].grid is not None:
-        return Layout(kind="bytes")
+    grid = program.tensors[tensor].grid
+    if grid is not None:
+        return Layout(kind="shorts" if grid == SHORT else "bytes")
     given = any(port.tensor == tensor for port in program.inputs)
     return Layout(kind="float" if given else "reals")
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpqdeploy.targets import reference
+from mpqdeploy.targets.layout import SHORT
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -85,10 +86,13 @@ def compare(program: Program, values: Values) -> tuple[Flips, ...]:
 def from_context(program: Program, context: Values) -> dict[str, NDArray[Any]]:
     """The full execution context of qonnx (real values by ONNX name) as tensors of `program`.
 
-    Tensors that the context does not hold under their name are left out.
+    Tensors that the context does not hold under their name are left out, and sums, which are not
+    what any node computes.
     """
     values: dict[str, NDArray[Any]] = {}
     for tensor in program.tensors.values():
+        if tensor.grid == SHORT:
+            continue
         name = tensor.name
         if name not in context:  # an output's name, with a number where its codes are read too
             name = name.rpartition(".")[0]

@@ -16,7 +16,7 @@ from mpqdeploy.targets.views import Conditions, Resample, follow
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """`arg` is the TIR buffer of `buffer`, a bytes, reals or float layout of the loaded tensor."""
+    """`arg` is the TIR buffer of `buffer`, a layout of the loaded tensor that `readable` names."""
 
     tensors: Tensors
     buffer: Buffer

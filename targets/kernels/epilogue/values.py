@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
-from mpqdeploy.targets.kernels.epilogue.bounds import converts
+from mpqdeploy.targets.kernels.bounds import converts
 from mpqdeploy.targets.kernels.epilogue.loads import Source
 from mpqdeploy.targets.kernels.epilogue.vectors import (
     Place,

@@ -53,12 +53,12 @@ def ramp(base: Any, lanes: int) -> Any:
 
 
 def readable(tensor: str, layouts: Layouts) -> Buffer:
-    """The buffer through which a `Load` reads: bytes, else reals, else float."""
-    for kind in ("bytes", "reals", "float"):
+    """The buffer through which a `Load` reads: bytes, else shorts, else reals, else float."""
+    for kind in ("bytes", "shorts", "reals", "float"):
         for layout in layouts[tensor]:
             if layout.kind == kind:
                 return Buffer(tensor=tensor, layout=layout)
-    raise ValueError(f"{tensor} has no bytes, reals or float layout to load from")
+    raise ValueError(f"{tensor} has no bytes, shorts, reals or float layout to load from")
 
 
 def declare(name: str, buffer: Buffer, tensors: Tensors) -> Any:

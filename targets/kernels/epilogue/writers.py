@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
-from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer, ramp
+from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer, ramp, vector_type
 from mpqdeploy.targets.kernels.prefetch import prefetch_channels, prefetch_line
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, stored_channels
 from mpqdeploy.targets.program import Expr, Grid, Tensor
@@ -32,6 +32,9 @@ class Writer:
             self._store_floats(evaluation.real(self.value), place)
         elif self.buffer.layout.kind == "reals":
             self._store_channels(evaluation.real(self.value), place)
+        elif self.buffer.layout.kind == "shorts":
+            codes = evaluation.stored(self.value, self.grid)
+            self._store_channels(T.cast(codes, vector_type("int16", place.lanes)), place)
         elif self.buffer.layout.kind == "bytes":
             self._store_bytes(evaluation.stored(self.value, self.grid), place)
         elif self.buffer.layout.kind == "tight":
@@ -43,7 +46,7 @@ class Writer:
         """Ask for the lines where `store` will write; scattered floats are many lines, and none of
         them is asked for."""
         kind = self.buffer.layout.kind
-        if kind in ("bytes", "reals"):
+        if kind in ("bytes", "shorts", "reals"):
             prefetch_channels(self.arg, self.pixel(place), place.c, place.lanes, write=True)
         elif kind == "bits":
             prefetch_line(self.arg[(*self.pixel(place), 0, place.c // WORD)], write=True)

@@ -3,6 +3,7 @@
 Every convolution, matrix product and pool becomes the anchor of a step, on integer codes; what
 follows it elementwise (scales, bias, BatchNorm, residual additions, activations, quantizers) folds
 into that step's epilogue. A quantizer of an input is a step without an anchor.
+Where a step's result is stored as a float although it follows from few bits, its sums are (`sums`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from mpqdeploy.targets.passes.integerize import (
 from mpqdeploy.targets.passes.integerize.builder import Builder
 from mpqdeploy.targets.passes.integerize.constants import fold, is_constant
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
+from mpqdeploy.targets.passes.integerize.sums import store_sums
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Affine, FloatConv, Port, Program, Step, walk
 
@@ -72,7 +74,8 @@ def integerize(model: ModelWrapper) -> Program:
     steps = builder.steps()
     for step in steps:
         _check_constants(step)
-    return Program(inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=steps)
+    program = Program(inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=steps)
+    return store_sums(program)
 
 
 def _visit(context: Context, node: Node) -> None:

@@ -91,7 +91,8 @@ def dequantize(code: Expr, scale: Doubles, zero_point: Doubles) -> Expr:
 
 
 def distribute(outputs: Sequence[Output]) -> tuple[Output, ...]:
-    """The same outputs with affines moved into the sums below them, which saves an operation.
+    """The same outputs with affines moved into the sums below them, and what is added to both
+    parts of a sum to the first, which saves an operation each.
 
     A sum that is used more than once stays shared, and is computed once.
     """
@@ -108,11 +109,26 @@ def distribute(outputs: Sequence[Output]) -> tuple[Output, ...]:
             below = expr.x
             if isinstance(below, Sum) and uses[below] == 1:
                 left = affine(below.x, expr.exact_mul, expr.exact_add)
-                return Sum(x=rewrite(left), y=rewrite(affine(below.y, expr.exact_mul)))
+                parts = Sum(x=rewrite(left), y=rewrite(affine(below.y, expr.exact_mul)))
+                return _of_one_constant(parts)
             return affine(rewrite(below), expr.exact_mul, expr.exact_add)
-        return mapped(expr, rewrite)
+        changed = mapped(expr, rewrite)
+        if isinstance(expr, Sum) and uses[expr.x] == uses[expr.y] == 1:
+            return _of_one_constant(changed)
+        return changed
 
     return tuple(Output(tensor=output.tensor, value=rewrite(output.value)) for output in outputs)
+
+
+def _of_one_constant(expr: Expr) -> Expr:
+    """A sum of two affines with what the second adds moved to the first: one addition less."""
+    if not isinstance(expr, Sum):
+        return expr
+    left, right = expr.x, expr.y
+    if not isinstance(left, ExactAffine) or not isinstance(right, ExactAffine):
+        return expr
+    moved = affine(left, 1.0, right.exact_add)
+    return Sum(x=moved, y=affine(right.x, right.exact_mul))
 
 
 def total(terms: Sequence[Expr]) -> Expr:

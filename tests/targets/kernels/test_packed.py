@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels.bounds import magnitude
 from mpqdeploy.targets.kernels.epilogue.bits import reaches
-from mpqdeploy.targets.kernels.epilogue.bounds import magnitude
 from mpqdeploy.targets.kernels.epilogue.leading import beneath, leads
 from mpqdeploy.targets.kernels.epilogue.lookup_bytes import Table
 from mpqdeploy.targets.kernels.epilogue.staircase import Staircase
