@@ -29,6 +29,7 @@ from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
 from mpqdeploy.targets.kernels.flush import Store
+from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import (
     Dense,
     cannot_overflow,
@@ -37,19 +38,16 @@ from mpqdeploy.targets.kernels.geometry import (
     padded_buffer,
     stored_zero,
 )
-from mpqdeploy.targets.kernels.nest import (
-    RegisterNest,
-    Tile,
-    blocks,
-    divisors,
-    tiles_for,
-)
+from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, lifted
+from mpqdeploy.targets.kernels.register_tiles import Tile, blocks, divisors, tiles_for
+from mpqdeploy.targets.kernels.row_nest import RowNest
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
+AT_HAND = 16 << 10  # bytes of weights that stay in a first-level cache: see `row_nest`
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
 PART = 20 << 10  # bytes of a part's weights: these, its inputs and the sums share 32 KiB
 SUMS = 8 << 10  # most bytes of sums that rest between two parts
@@ -58,7 +56,7 @@ SUMS = 8 << 10  # most bytes of sums that rest between two parts
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 9
+    version = 10
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -111,15 +109,17 @@ class DotKernel:
                 raise ValueError(f"{step.name}: weights do not fill whole vectors")
         parts = schedule["parts"]
         ordered = order_weights(reading.weights, tile.vectors, self.micro, parts)
-        weights = Weights(ordered, conv.weight_grid, in_registers=groups is not None)
+        few = len(ordered) > 1 and parts == 1 and groups is None and ordered.size <= AT_HAND
+        at_hand = ordered.shape[1] if few else 0
+        codes = ordered.reshape(1, -1) if few else ordered
+        weights = Weights(codes, conv.weight_grid, in_registers=groups is not None)
         # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
         shift = lifted(conv.weight_grid) if groups is not None else 0
         start = start << shift
         served = blocks(geometry, tile)
-        inner = DotInner(
-            geometry, self.micro, weights, tile.vectors, groups, parts=parts, blocks=served
-        )
-        nest = RegisterNest(geometry, isa, tile, inner)
+        how = {"parts": parts, "blocks": served, "at_hand": at_hand}
+        inner = DotInner(geometry, self.micro, weights, tile.vectors, groups, **how)
+        nest = (RowNest if few else RegisterNest)(geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -133,7 +133,8 @@ class DotKernel:
             store = lowered(epilogue.store, shift, isa.lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
-                nest.emit(geometry.origin(source.layout), store, epilogue, share)
+                following = Following.of(schedule, start_buffer)
+                nest.emit(geometry.origin(source.layout), store, epilogue, share, following)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -22,8 +22,8 @@ from mpqdeploy.targets.kernels.geometry import (
     dense_operand,
     largest_stored,
 )
-from mpqdeploy.targets.kernels.nest import Chances, Level, channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, unpacked_at_once
+from mpqdeploy.targets.kernels.register_tiles import Chances, Level, channel_vectors
 from mpqdeploy.targets.program import Conv, Grid, Step
 
 GROUP = 4  # input channels that one step multiplies and adds
@@ -106,7 +106,8 @@ class DotInner:
 
     `step`: groups of one step, a divisor of all groups; where set, weights are restored in
     registers (see `unpack_step`), else read from where `Weights` unpacks them. `parts` divides the
-    steps of a tap. `blocks`: of pixels, that a part's weights serve.
+    steps of a tap. `blocks`: of pixels, that a part's weights serve. `at_hand`: codes of a tile of
+    output channels, where `weights` are those of all tiles, ready from the beginning.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class DotInner:
         *,
         parts: int = 1,
         blocks: int = 1,
+        at_hand: int = 0,
     ) -> None:
         self._geometry = geometry
         self._blocks = blocks
@@ -130,6 +132,8 @@ class DotInner:
         self.parts = parts
         self.groups = -(-geometry.in_channels // GROUP) // self._step // parts
         self._source: Any = None
+        self._at_hand = at_hand
+        self._first: Any = 0  # of the codes: where the current tile's begin
         self._place: Read = lambda pixel, group: []
         self._start: Any = None
 
@@ -139,9 +143,14 @@ class DotInner:
 
     def allocate(self) -> None:
         self._weights.allocate()
+        if self._at_hand:
+            self._weights.unpack(0)
 
     def begin(self, part: Any) -> None:
-        self._weights.unpack(part)
+        if self._at_hand:
+            self._first = part * self._at_hand
+        else:
+            self._weights.unpack(part)
 
     def start(self, channel: Any) -> Any:
         from tvm.script.ir_builder import tirx as T
@@ -166,7 +175,7 @@ class DotInner:
         """Spreads the next part's weights over this one. A single block reads as fast as memory
         delivers what comes next, and asking for what comes later would slow that down (75 instead
         of 61 us for 512 to 1000 channels of one pixel [o])."""
-        if self._blocks == 1:
+        if self._blocks == 1 or self._at_hand:
             return
         chances = Chances(self._blocks, self._geometry.taps, self.groups)
         if level == chances.level(self._weights.lines):
@@ -184,7 +193,8 @@ class DotInner:
         per_step = self._step * self._vectors * codes
 
         def from_tile(start: int, count: int) -> Any:
-            return self._weights.load(position * per_step + number * codes + start, count)
+            at = self._first + position * per_step + number * codes
+            return self._weights.load(at + start, count)
 
         def from_packed(start: int, count: int) -> Any:
             size = unpacked_at_once(self._weights.grid)

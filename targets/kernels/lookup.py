@@ -22,7 +22,7 @@ from mpqdeploy.targets.kernels.geometry import (
 )
 from mpqdeploy.targets.kernels.lookup_build import TABLE, pixels_per_vector
 from mpqdeploy.targets.kernels.lookup_nest import LookupNest, LookupTile
-from mpqdeploy.targets.kernels.nest import divisors
+from mpqdeploy.targets.kernels.register_tiles import divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor

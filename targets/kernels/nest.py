@@ -9,59 +9,27 @@ weights then stay in the first-level cache while all blocks of pixels use them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
+from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.kernels.register_tiles import (
+    Chances,
+    Level,
+    Tile,
+    blocks,
+    channel_vectors,
+)
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.kernels.spans import cut
-from mpqdeploy.targets.layout import stored_channels
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Accumulators held in registers: rows x columns of pixels, by vectors of output channels."""
-
-    rows: int
-    columns: int
-    vectors: int
-
-    @property
-    def registers(self) -> int:
-        return self.rows * self.columns * self.vectors
-
 
 # A few steps of products cost no more than putting their sums down and picking them up: 0.92 to
 # 0.94 of the time with 16 and 24 input channels of a 1x1 kernel, nothing from 32 on [o].
 SHORT = 6
-
-
-BURST = 16  # lines that may be prefetched at once: with more, what is needed now has to wait [o]
-
-Level = Literal["block", "tap", "step"]
-
-
-@dataclass(frozen=True)
-class Chances:
-    """How often `Inner.ahead` is called for a part: for `blocks` of `taps`, each of `groups`."""
-
-    blocks: int
-    taps: int
-    groups: int
-
-    def count(self, level: Level) -> int:
-        within = {"block": 1, "tap": self.taps, "step": self.taps * self.groups}
-        return self.blocks * within[level]
-
-    def level(self, lines: int) -> Level:
-        """Where to ask for `lines`: before blocks, if that makes few at once, else before taps or
-        steps."""
-        levels: tuple[Level, ...] = ("block", "tap")
-        return next((level for level in levels if lines <= BURST * self.count(level)), "step")
 
 
 class Inner(Protocol):
@@ -91,43 +59,6 @@ class Inner(Protocol):
         tile's."""
 
 
-def channel_vectors(channels: int, lanes: int) -> int:
-    """Vectors that cover the channels as they are stored: the epilogue wants all of those."""
-    return -(-stored_channels(channels) // lanes)
-
-
-def divisors(number: int, limit: int) -> list[int]:
-    return [d for d in range(1, min(number, limit) + 1) if number % d == 0]
-
-
-def tiles_for(geometry: Dense, lanes: int, registers: int) -> Sequence[Tile]:
-    """At most four tiles that fill `registers` accumulators for this output, likely best first."""
-    vectors = channel_vectors(geometry.out_channels, lanes)
-    found: list[Tile] = []
-    for wide in (2, 4, 1, 3):
-        if vectors % wide or wide > registers:
-            continue
-        pixels = registers // wide
-        columns = _columns(geometry.out_width, pixels)
-        rows = max(1, min(geometry.out_height, pixels // columns))
-        found.append(Tile(rows, columns, wide))
-    if geometry.out_height * geometry.out_width == 1:
-        found = [Tile(1, 1, wide) for wide in reversed(divisors(vectors, registers))]
-    return found[:4]
-
-
-def blocks(geometry: Dense, tile: Tile) -> int:
-    """Blocks of pixels that a tile of output channels is computed in."""
-    rows, columns = -(-geometry.out_height // tile.rows), -(-geometry.out_width // tile.columns)
-    return geometry.batch * rows * columns
-
-
-def _columns(width: int, pixels: int) -> int:
-    """The tile width up to `pixels` that wastes least: fewest tiles, then the narrowest."""
-    tiles = -(-width // pixels)
-    return -(-width // tiles)
-
-
 class RegisterNest:
     """Emits the loops; its owner declares the buffers and says where accumulators go."""
 
@@ -138,11 +69,18 @@ class RegisterNest:
         self.inner = inner
         self._accs: list[Any] = []
         self._sums: Any = None
+        self._following: Following | None = None
 
     def emit(
-        self, origin: tuple[int, int], store: Store, outlet: Outlet, share: Share = WHOLE
+        self,
+        origin: tuple[int, int],
+        store: Store,
+        outlet: Outlet,
+        share: Share = WHOLE,
+        following: Following | None = None,
     ) -> None:
         """`origin`: see `Dense.origin`. `store` takes the sums to `outlet`."""
+        self._following = following
         from tvm.script.ir_builder import tirx as T
 
         lanes, tile, parts = self.lanes, self.tile, self.inner.parts
@@ -181,7 +119,7 @@ class RegisterNest:
     def _whole(self, origin: tuple[int, int], flush: Flush, o: Any, block: Block) -> None:
         """A block of pixels of output-channel tile `o`, from its first product to its codes."""
         self._start(o, block)
-        self._accumulate(origin, block, 0)
+        self._accumulate(origin, block, o, 0)
         self._rest(block, 0)
         flush.emit(o, block, 0)
 
@@ -195,7 +133,7 @@ class RegisterNest:
             self.inner.begin(o * self.inner.parts + part)
             for block in self._blocks(over_rows):
                 self._resume(block, block.number)
-                self._accumulate(origin, block, part * self.inner.groups)
+                self._accumulate(origin, block, o, part)
                 self._rest(block, block.number)
         for block in self._blocks(over_rows):
             flush.emit(o, block, block.number)
@@ -235,16 +173,17 @@ class RegisterNest:
             channel = (o * vectors + number % vectors) * self.lanes
             T.buffer_store(self._accs[number], self.inner.start(channel), [self._index])
 
-    def _accumulate(self, origin: tuple[int, int], block: Block, first: Any) -> None:
-        """Add the products of a part's groups, from group `first`, to the accumulators."""
+    def _accumulate(self, origin: tuple[int, int], block: Block, o: Any, part: Any) -> None:
+        """Add the products of a part's groups to the accumulators."""
         from tvm.script.ir_builder import tirx as T
 
         geometry, vectors, groups = self.geometry, self.tile.vectors, self.inner.groups
-        self.inner.ahead("block", block.number)
+        first, whole = part * groups, o * self.inner.parts + part
+        self._ahead("block", whole, block.number)
         with (
             T.serial(0, geometry.kernel[0]) as kh,
             T.serial(0, geometry.kernel[1]) as kw,
-            self._steps(block, kh * geometry.kernel[1] + kw) as g,
+            self._steps(block, whole, kh * geometry.kernel[1] + kw) as g,
         ):
             position = (kh * geometry.kernel[1] + kw) * groups + g
             for pixel in range(block.pixels):
@@ -259,15 +198,28 @@ class RegisterNest:
                     T.buffer_store(acc, total, [self._index])
 
     @contextmanager
-    def _steps(self, block: Block, tap: Any) -> Iterator[Any]:
+    def _steps(self, block: Block, part: Any, tap: Any) -> Iterator[Any]:
         """The loop over a tap's groups, in the order of `Inner.ahead`."""
         from tvm.script.ir_builder import tirx as T
 
         taps, groups = self.geometry.taps, self.inner.groups
-        self.inner.ahead("tap", block.number * taps + tap)
+        self._ahead("tap", part, block.number * taps + tap)
         with T.serial(0, groups) as g:
-            self.inner.ahead("step", (block.number * taps + tap) * groups + g)
+            self._ahead("step", part, (block.number * taps + tap) * groups + g)
             yield g
+
+    def _ahead(self, level: Level, part: Any, number: Any) -> None:
+        """A chance for the kernel's own weights, and for what follows all of them: the `number`-th
+        of a part, which are numbered through all tiles of output channels."""
+        self.inner.ahead(level, number)
+        if self._following is None:
+            return
+        tiles = channel_vectors(self.geometry.out_channels, self.lanes) // self.tile.vectors
+        served = blocks(self.geometry, self.tile)
+        chances = Chances(served, self.geometry.taps, self.inner.groups)
+        every, parts = chances.count(level), tiles * self.inner.parts
+        if level == chances.level(-(-self._following.lines // parts)):
+            self._following.ask(part * every + number, parts * every)
 
     def _rest(self, block: Block, slot: Any) -> None:
         """Put the accumulators into a slot of scratch."""

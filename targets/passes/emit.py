@@ -17,10 +17,16 @@ import numpy as np
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted
+from mpqdeploy.targets.kernels.following import AHEAD
+from mpqdeploy.targets.kernels.prefetch import LINE
 from mpqdeploy.targets.layout import Layouts, buffer_dtype, buffer_shape
+from mpqdeploy.targets.passes.arena import aligned
 from mpqdeploy.targets.passes.chain import PREFIX, Call, Constants, Pointed, chain, on_pointers
 from mpqdeploy.targets.passes.select import Choice
-from mpqdeploy.targets.program import Port, Program
+from mpqdeploy.targets.program import Conv, Port, Program, Step
+
+LEAST_ASKED = 32 << 10  # bytes: fewer arrive while the first ones are used
+MOST_ASKED = 640 << 10  # bytes: a second-level cache of 1 MiB has other things to hold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +64,11 @@ def emit(
         )
         for step in program.steps
     }
+    if threads == 1:
+        for step, lines in asked_for(program, emitted).items():
+            choice = choices[step.name]
+            schedule = {**choice.schedule, AHEAD: lines}
+            emitted[step.name] = choice.kernel.emit(step, program.tensors, layouts, isa, schedule)
     emitted = _share_constants(emitted)
     traced = tuple(buffer for function in emitted.values() for buffer in function.writes)
     builder = relax.BlockBuilder()
@@ -75,6 +86,34 @@ def emit(
         _add_function(builder, name, ports, results, steps, program, constants, held)
     _add_metadata(builder, _metadata(program, traced, threads))
     return Module(relax=builder.get(), emitted=emitted, traced=traced)
+
+
+def asked_for(program: Program, emitted: Mapping[str, Emitted]) -> dict[Step, int]:
+    """Steps that ask for the constants behind their own, and how many lines of them: those before a
+    convolution of one pixel, whose time is that of its weights' arrival (`kernels/following.py`).
+
+    Several threads have second-level caches of their own, and the one that asks may be another
+    than the one that needs.
+    """
+    found: dict[Step, int] = {}
+    busy: Step | None = None
+    behind = 0  # bytes of constants of the steps after `busy`
+    for step in program.steps:
+        if not isinstance(step.anchor, Conv):
+            behind += _constant_bytes(emitted[step.name])
+            continue
+        batch, height, width, _ = program.tensors[step.outputs[0].tensor].shape
+        if batch * height * width > 1:
+            busy, behind = step, 0
+            continue
+        behind += _constant_bytes(emitted[step.name])
+        if busy is not None and behind >= LEAST_ASKED:
+            found[busy] = min(behind, MOST_ASKED) // LINE
+    return found
+
+
+def _constant_bytes(function: Emitted) -> int:
+    return sum(aligned(array.nbytes) for array in function.constants)
 
 
 def _share_constants(emitted: Mapping[str, Emitted]) -> dict[str, Emitted]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_inner import start_values
+from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import (
     INT32_MAX,
     bytes_buffer,
@@ -28,11 +29,12 @@ from mpqdeploy.targets.kernels.lookup import (
     start_of_lookups,
 )
 from mpqdeploy.targets.kernels.lookup_nest import plane_factors
-from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
+from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.permute import mirrored, sets
 from mpqdeploy.targets.kernels.permute.lookups import Lookups
 from mpqdeploy.targets.kernels.permute.micro import Micro
 from mpqdeploy.targets.kernels.permute.ring import RingNest
+from mpqdeploy.targets.kernels.register_tiles import Tile, tiles_for
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
@@ -115,7 +117,8 @@ class PermuteKernel:
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 origin = geometry.origin(source.layout)
-                nest.emit(origin, inner.finished(epilogue.store), epilogue, share)
+                following = Following.of(schedule, start_buffer)
+                nest.emit(origin, inner.finished(epilogue.store), epilogue, share, following)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import Chances, Level, Tile, blocks
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
@@ -26,6 +25,7 @@ from mpqdeploy.targets.kernels.permute.micro import (
     Micro,
 )
 from mpqdeploy.targets.kernels.permute.tables import Tables
+from mpqdeploy.targets.kernels.register_tiles import Chances, Level, Tile, blocks
 from mpqdeploy.targets.program import Grid
 
 RING_INDICES = 128 << 10  # bytes of all indices: each output row reads all of them

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import Tile, channel_vectors
 from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
@@ -34,6 +33,7 @@ from mpqdeploy.targets.kernels.permute.micro import (
     less_unless_set,
     splat,
 )
+from mpqdeploy.targets.kernels.register_tiles import Tile, channel_vectors
 from mpqdeploy.targets.program import Grid
 
 GROUP = INDEX + 1  # input channels of one table

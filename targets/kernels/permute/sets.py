@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.lookup_nest import NIBBLES, plane_factors, weight_planes
-from mpqdeploy.targets.kernels.nest import Tile, channel_vectors, divisors
 from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
     GROUPS,
@@ -27,6 +26,7 @@ from mpqdeploy.targets.kernels.permute.micro import (
     set_bit,
     splat,
 )
+from mpqdeploy.targets.kernels.register_tiles import Tile, channel_vectors, divisors
 from mpqdeploy.targets.program import Grid
 
 GROUP = INDEX  # input channels of one table: any set of them has an entry

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.popcount.adders import Registers, adder_for
 from mpqdeploy.targets.kernels.popcount.counter import Counter
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors
 from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.kernels.spans import cut
 from mpqdeploy.targets.layout import WORD

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import Level
 from mpqdeploy.targets.kernels.popcount.words import Terms
+from mpqdeploy.targets.kernels.register_tiles import Level
 from mpqdeploy.targets.layout import WORD
 
 

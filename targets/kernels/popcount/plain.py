@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
+from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import dense, padded_buffer
-from mpqdeploy.targets.kernels.nest import RegisterNest, Tile, tiles_for
+from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.popcount.counted import Counted, countable
 from mpqdeploy.targets.kernels.popcount.inner import PopcountInner
+from mpqdeploy.targets.kernels.register_tiles import Tile, tiles_for
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
@@ -68,7 +70,7 @@ class PopcountKernel:
                 border.prepare(inner.words)
                 store = border.correcting(counted.finishing(starts, epilogue.store))
                 nest = RegisterNest(geometry, isa, tile, inner)
-                nest.emit(origin, store, epilogue, share)
+                nest.emit(origin, store, epilogue, share, Following.of(schedule, starts))
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors
 from mpqdeploy.targets.layout import WORD, planes
 from mpqdeploy.targets.program import Grid
 

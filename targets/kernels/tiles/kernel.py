@@ -13,8 +13,8 @@ from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_inner import dot_operand, start_values
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import operand_of_dense, padded_buffer, stored_zero
-from mpqdeploy.targets.kernels.nest import channel_vectors, divisors
 from mpqdeploy.targets.kernels.packing import is_narrow
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors, divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.nest import channel_vectors
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors
 from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS, TILES, Shape
 from mpqdeploy.targets.layout import stored_channels
 

@@ -24,8 +24,8 @@ from mpqdeploy.targets.kernels.geometry import (
     operand_of_dense,
     stored_zero,
 )
-from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors
 from mpqdeploy.targets.kernels.shares import SHARES, sharing
 from mpqdeploy.targets.kernels.winograd.filtering import (
     FILTERINGS,

@@ -16,8 +16,8 @@ from typing import Any
 
 from mpqdeploy.targets.kernels.dot_inner import GROUP, Micro
 from mpqdeploy.targets.kernels.flush import Outlet, Store
-from mpqdeploy.targets.kernels.nest import channel_vectors
 from mpqdeploy.targets.kernels.packing import Weights
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors
 from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.kernels.winograd.filtering import TAPS, Matrix
 from mpqdeploy.targets.kernels.winograd.plan import Plan

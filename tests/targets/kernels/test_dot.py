@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels import dot
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DotKernel
 from mpqdeploy.targets.layout import Layout
 from tests.targets.kernels.convolutions import Case, check, convolution, runs_here
@@ -30,6 +31,18 @@ CASES = convolutions(
 def test_exact_for_every_geometry_and_width(kernel: DotKernel, case: Case, extra: int) -> None:
     assert kernel.matches(case.step, case.tensors, kernel.micro.isa)
     check(case, kernel, kernel.micro.isa, extra)
+
+
+@each_level
+@pytest.mark.parametrize("at_hand", [0, 1 << 20])
+@pytest.mark.parametrize("weights", ["s8", "s3"])
+def test_tiles_of_channels_outside_and_inside_of_rows(
+    kernel: DotKernel, weights: str, at_hand: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the loops as they are chosen, few weights are read for every row, and many once."""
+    monkeypatch.setattr(dot, "AT_HAND", at_hand)
+    case = convolution(image=(2, 5, 7, 20), out=96, weights=weights, stride=(2, 1))
+    check(case, kernel, kernel.micro.isa)
 
 
 @each_level

@@ -1,0 +1,83 @@
+"""Tiles of accumulators in registers: those that fit an output, and how often a nest asks ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mpqdeploy.targets.kernels.geometry import Dense
+from mpqdeploy.targets.layout import stored_channels
+
+BURST = 16  # lines that may be prefetched at once: with more, what is needed now has to wait [o]
+
+Level = Literal["block", "tap", "step"]
+
+
+@dataclass(frozen=True)
+class Chances:
+    """How often `Inner.ahead` is called for a part: for `blocks` of `taps`, each of `groups`."""
+
+    blocks: int
+    taps: int
+    groups: int
+
+    def count(self, level: Level) -> int:
+        within = {"block": 1, "tap": self.taps, "step": self.taps * self.groups}
+        return self.blocks * within[level]
+
+    def level(self, lines: int) -> Level:
+        """Where to ask for `lines`: before blocks, if that makes few at once, else before taps or
+        steps."""
+        levels: tuple[Level, ...] = ("block", "tap")
+        return next((level for level in levels if lines <= BURST * self.count(level)), "step")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Accumulators held in registers: rows x columns of pixels, by vectors of output channels."""
+
+    rows: int
+    columns: int
+    vectors: int
+
+    @property
+    def registers(self) -> int:
+        return self.rows * self.columns * self.vectors
+
+
+def channel_vectors(channels: int, lanes: int) -> int:
+    """Vectors that cover the channels as they are stored: the epilogue wants all of those."""
+    return -(-stored_channels(channels) // lanes)
+
+
+def divisors(number: int, limit: int) -> list[int]:
+    return [d for d in range(1, min(number, limit) + 1) if number % d == 0]
+
+
+def tiles_for(geometry: Dense, lanes: int, registers: int) -> Sequence[Tile]:
+    """At most four tiles that fill `registers` accumulators for this output, likely best first."""
+    vectors = channel_vectors(geometry.out_channels, lanes)
+    found: list[Tile] = []
+    for wide in (2, 4, 1, 3):
+        if vectors % wide or wide > registers:
+            continue
+        pixels = registers // wide
+        columns = _columns(geometry.out_width, pixels)
+        rows = max(1, min(geometry.out_height, pixels // columns))
+        found.append(Tile(rows, columns, wide))
+    if geometry.out_height * geometry.out_width == 1:
+        found = [Tile(1, 1, wide) for wide in reversed(divisors(vectors, registers))]
+    return found[:4]
+
+
+def blocks(geometry: Dense, tile: Tile) -> int:
+    """Blocks of pixels that a tile of output channels is computed in."""
+    rows, columns = -(-geometry.out_height // tile.rows), -(-geometry.out_width // tile.columns)
+    return geometry.batch * rows * columns
+
+
+def _columns(width: int, pixels: int) -> int:
+    """The tile width up to `pixels` that wastes least: fewest tiles, then the narrowest."""
+    tiles = -(-width // pixels)
+    return -(-width // tiles)
