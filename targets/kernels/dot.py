@@ -117,8 +117,16 @@ class DotKernel:
         shift = lifted(conv.weight_grid) if groups is not None else 0
         start = start << shift
         served = blocks(geometry, tile)
-        how = {"parts": parts, "blocks": served, "at_hand": at_hand}
-        inner = DotInner(geometry, self.micro, weights, tile.vectors, groups, **how)
+        inner = DotInner(
+            geometry,
+            self.micro,
+            weights,
+            tile.vectors,
+            groups,
+            parts=parts,
+            blocks=served,
+            at_hand=at_hand,
+        )
         nest = (RowNest if few else RegisterNest)(geometry, isa, tile, inner)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():

@@ -3,7 +3,7 @@
 An entry's number has 4 bits, one for each of the group's last 4 channels; those before are in every
 set. Its low two bits choose one of 4 sums of the first channels, its high two one of 4 sums of the
 others. So 16 sums of each half are made for every 4 groups, 16 groups at a time, and an entry is
-picked from both and added: for 64 channels 13 picks and 20 other operations, where picking every
+picked from both and added: for 64 channels 13 picks and 12 other operations, where picking every
 channel for every entry takes 20 and 32 [o].
 """
 
