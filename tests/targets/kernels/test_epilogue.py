@@ -128,7 +128,7 @@ def test_refuses_what_it_cannot_write() -> None:
     with pytest.raises(ValueError, match="4, 8 or 16 lanes"):
         Epilogue(good.step, good.tensors, good.layouts, lanes=32, isa=Isa.VNNI)
     bits = {**good.layouts, "a": (Layout(kind="bits"),)}
-    with pytest.raises(ValueError, match="no bytes, reals or float layout"):
+    with pytest.raises(ValueError, match="no bytes, shorts, reals or float layout"):
         Epilogue(good.step, good.tensors, bits, lanes=16, isa=Isa.VNNI)
     other = Tensor(name="other", shape=(1, 1, 1, 16))
     two = Step(
