@@ -40,14 +40,13 @@ from mpqdeploy.targets.kernels.geometry import (
 )
 from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, lifted
-from mpqdeploy.targets.kernels.register_tiles import Tile, blocks, divisors, tiles_for
+from mpqdeploy.targets.kernels.register_tiles import AT_HAND, Tile, blocks, divisors, tiles_for
 from mpqdeploy.targets.kernels.row_nest import RowNest
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
-AT_HAND = 16 << 10  # bytes of weights that stay in a first-level cache: see `row_nest`
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
 PART = 20 << 10  # bytes of a part's weights: these, its inputs and the sums share 32 KiB
 SUMS = 8 << 10  # most bytes of sums that rest between two parts

@@ -9,6 +9,7 @@ from typing import Literal
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.layout import stored_channels
 
+AT_HAND = 16 << 10  # bytes of weights that stay in the first-level cache beside everything else
 BURST = 16  # lines that may be prefetched at once: with more, what is needed now has to wait [o]
 
 Level = Literal["block", "tap", "step"]

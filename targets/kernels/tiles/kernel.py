@@ -14,11 +14,11 @@ from mpqdeploy.targets.kernels.dot_inner import dot_operand, start_values
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import operand_of_dense, padded_buffer, stored_zero
 from mpqdeploy.targets.kernels.packing import is_narrow
-from mpqdeploy.targets.kernels.register_tiles import channel_vectors, divisors
+from mpqdeploy.targets.kernels.register_tiles import AT_HAND, channel_vectors, divisors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.tiles.micro import OUT, TILES, Micro
 from mpqdeploy.targets.kernels.tiles.nest import TileNest
-from mpqdeploy.targets.kernels.tiles.plan import AT_HAND, Blocking, Plan
+from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.kernels.tiles.setup import Setup, flattened
 from mpqdeploy.targets.kernels.tiles.weights import tile_weights
 from mpqdeploy.targets.layout import Layout, Layouts

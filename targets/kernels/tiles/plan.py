@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.geometry import Dense
-from mpqdeploy.targets.kernels.register_tiles import channel_vectors
+from mpqdeploy.targets.kernels.register_tiles import AT_HAND, channel_vectors
 from mpqdeploy.targets.kernels.tiles.micro import BYTES, GROUP, OUT, ROWS, TILES, Shape
 from mpqdeploy.targets.layout import stored_channels
-
-AT_HAND = 16 << 10  # bytes of weights that stay in the first-level cache beside everything else
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,10 +72,12 @@ def integerize(model: ModelWrapper) -> Program:
         _visit(context, Node(proto))
     outputs = tuple(_output(context, port.name) for port in graph.output)
     steps = builder.steps()
-    for step in steps:
+    program = store_sums(
+        Program(inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=steps)
+    )
+    for step in program.steps:
         _check_constants(step)
-    program = Program(inputs=tuple(inputs), outputs=outputs, tensors=builder.tensors, steps=steps)
-    return store_sums(program)
+    return program
 
 
 def _visit(context: Context, node: Node) -> None:

@@ -109,26 +109,21 @@ def distribute(outputs: Sequence[Output]) -> tuple[Output, ...]:
             below = expr.x
             if isinstance(below, Sum) and uses[below] == 1:
                 left = affine(below.x, expr.exact_mul, expr.exact_add)
-                parts = Sum(x=rewrite(left), y=rewrite(affine(below.y, expr.exact_mul)))
-                return _of_one_constant(parts)
+                return _of_one_constant(rewrite(left), rewrite(affine(below.y, expr.exact_mul)))
             return affine(rewrite(below), expr.exact_mul, expr.exact_add)
-        changed = mapped(expr, rewrite)
         if isinstance(expr, Sum) and uses[expr.x] == uses[expr.y] == 1:
-            return _of_one_constant(changed)
-        return changed
+            return _of_one_constant(rewrite(expr.x), rewrite(expr.y))
+        return mapped(expr, rewrite)
 
     return tuple(Output(tensor=output.tensor, value=rewrite(output.value)) for output in outputs)
 
 
-def _of_one_constant(expr: Expr) -> Expr:
-    """A sum of two affines with what the second adds moved to the first: one addition less."""
-    if not isinstance(expr, Sum):
-        return expr
-    left, right = expr.x, expr.y
-    if not isinstance(left, ExactAffine) or not isinstance(right, ExactAffine):
-        return expr
-    moved = affine(left, 1.0, right.exact_add)
-    return Sum(x=moved, y=affine(right.x, right.exact_mul))
+def _of_one_constant(left: Expr, right: Expr) -> Sum:
+    """Their sum; of two affines with what the second adds moved to the first: one addition less."""
+    if isinstance(left, ExactAffine) and isinstance(right, ExactAffine):
+        moved = affine(left, 1.0, right.exact_add)
+        return Sum(x=moved, y=affine(right.x, right.exact_mul))
+    return Sum(x=left, y=right)
 
 
 def total(terms: Sequence[Expr]) -> Expr:
