@@ -11,6 +11,7 @@ Where few pixels share many weights, as behind a network's last stride, schedule
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
@@ -27,6 +28,7 @@ from mpqdeploy.targets.kernels.dot_inner import (
 )
 from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_reading import Reading
+from mpqdeploy.targets.kernels.dot_runs import Runs
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
 from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.following import Following
@@ -42,9 +44,10 @@ from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, lifted
 from mpqdeploy.targets.kernels.register_tiles import AT_HAND, Tile, blocks, divisors, tiles_for
 from mpqdeploy.targets.kernels.row_nest import RowNest
+from mpqdeploy.targets.kernels.run_nest import RunNest
 from mpqdeploy.targets.kernels.shares import sharing
-from mpqdeploy.targets.layout import Layout, Layouts
-from mpqdeploy.targets.program import Step
+from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
+from mpqdeploy.targets.program import Conv, Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
@@ -55,7 +58,7 @@ SUMS = 8 << 10  # most bytes of sums that rest between two parts
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 10
+    version = 11
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -66,11 +69,15 @@ class DotKernel:
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         conv, _, grid = operand_of_dense(step, tensors)
-        geometry = Reading.of(step, tensors).geometry
+        geometry = Reading.of(step, tensors, gathering=True).geometry
         largest = largest_stored(grid) << lifted(conv.weight_grid)
         liftable = self.micro.unpacks and cannot_overflow(conv.weights, largest)
         found: list[Schedule] = []
-        for tile in tiles_for(geometry, isa.lanes, self.micro.registers):
+        tiles = tiles_for(geometry, isa.lanes, self.micro.accumulators, self.micro.registers)
+        if stored_channels(geometry.out_channels) * conv.weights[0].size <= AT_HAND:
+            # Those from further away are better read for many pixels at once.
+            tiles = sorted(tiles, key=lambda tile: tile.loads)
+        for tile in tiles:
             sizes = {"rows": tile.rows, "columns": tile.columns, "vectors": tile.vectors}
             groups = unpack_step(geometry, conv.weight_grid, isa.lanes, tile.vectors)
             ways = (0,) if groups is None or not liftable else (0, 1)
@@ -85,7 +92,7 @@ class DotKernel:
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return Reading.of(step, tensors).operand
+        return Reading.of(step, tensors, gathering=True).operand
 
     def emit(
         self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
@@ -96,58 +103,84 @@ class DotKernel:
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
         conv, tensor, grid = operand_of_dense(step, tensors)
-        reading = Reading.of(step, tensors)
-        geometry, operand = reading.geometry, reading.operand
-        tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
-        source = padded_buffer(operand.kind, conv.input, layouts, operand.padding)
-        start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes)
-        groups: int | None = None
-        if schedule["unpack"]:
-            groups = unpack_step(geometry, conv.weight_grid, isa.lanes, tile.vectors)
-            if groups is None:
-                raise ValueError(f"{step.name}: weights do not fill whole vectors")
-        parts = schedule["parts"]
-        ordered = order_weights(reading.weights, tile.vectors, self.micro, parts)
-        few = len(ordered) > 1 and parts == 1 and groups is None and ordered.size <= AT_HAND
-        at_hand = ordered.shape[1] if few else 0
-        codes = ordered.reshape(1, -1) if few else ordered
-        weights = Weights(codes, conv.weight_grid, in_registers=groups is not None)
-        # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
-        shift = lifted(conv.weight_grid) if groups is not None else 0
-        start = start << shift
-        served = blocks(geometry, tile)
-        inner = DotInner(
-            geometry,
-            self.micro,
-            weights,
-            tile.vectors,
-            groups,
-            parts=parts,
-            blocks=served,
-            at_hand=at_hand,
-        )
-        nest = (RowNest if few else RegisterNest)(geometry, isa, tile, inner)
+        reading = Reading.of(step, tensors, gathering=True)
+        source = padded_buffer(reading.operand.kind, conv.input, layouts, reading.operand.padding)
+        plan = _Plan.of(reading, conv, self.micro, schedule)
+        start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
+        nest = plan.nest(isa)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
             epilogue.declare_reads()
-            weights.declare()
+            plan.weights.declare()
             start_buffer = T.arg("start", T.buffer(start.shape, "int32"))
+            tables = nest.declare(buffer) if isinstance(nest, RunNest) else ()
             epilogue.declare_constants()
             epilogue.declare_writes()
-            inner.bind(reading.buffer(buffer), reading.place, start_buffer)
-            store = lowered(epilogue.store, shift, isa.lanes)
+            plan.inner.bind(reading.buffer(buffer), reading.place, start_buffer)
+            store = lowered(epilogue.store, plan.shift, isa.lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 following = Following.of(schedule, start_buffer)
-                nest.emit(geometry.origin(source.layout), store, epilogue, share, following)
+                nest.emit(reading.geometry.origin(source.layout), store, epilogue, share, following)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
-            constants=(*weights.constants, start, *epilogue.constants),
+            constants=(*plan.weights.constants, start, *tables, *epilogue.constants),
             writes=epilogue.writes,
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plan:
+    """What a schedule makes of a convolution: its weights in order, and who adds the products.
+
+    `shift`: log2 of the factor by which accumulators are larger than the sums.
+    """
+
+    tile: Tile
+    runs: Runs | None
+    weights: Weights
+    inner: DotInner
+    in_rows: bool
+    shift: int
+
+    @classmethod
+    def of(cls, reading: Reading, conv: Conv, micro: Micro, schedule: Schedule) -> _Plan:
+        grid, lanes, parts = conv.weight_grid, micro.isa.lanes, schedule["parts"]
+        tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
+        groups: int | None = None
+        if schedule["unpack"]:
+            groups = unpack_step(reading.geometry, grid, lanes, tile.vectors)
+            if groups is None:
+                raise ValueError(f"{conv.input}: weights do not fill whole vectors")
+        whole = groups is None and parts == 1
+        runs = Runs.of(reading, grid, tile) if whole else None
+        steps = reading if runs is None else runs
+        ordered = order_weights(steps.weights, tile.vectors, micro, parts)
+        few = whole and ordered.size <= AT_HAND and (len(ordered) > 1 or runs is not None)
+        codes = ordered.reshape(1, -1) if few else ordered
+        weights = Weights(codes, grid, in_registers=groups is not None)
+        inner = DotInner(
+            steps.geometry,
+            micro,
+            weights,
+            tile.vectors,
+            groups,
+            parts=parts,
+            blocks=blocks(reading.geometry, tile),
+            at_hand=ordered.shape[1] if few else 0,
+        )
+        # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
+        shift = lifted(grid) if groups is not None else 0
+        return cls(tile=tile, runs=runs, weights=weights, inner=inner, in_rows=few, shift=shift)
+
+    def nest(self, isa: Isa) -> RegisterNest:
+        if self.runs:
+            return RunNest(isa, self.tile, self.inner, self.runs)
+        loops = RowNest if self.in_rows else RegisterNest
+        return loops(self.inner.geometry, isa, self.tile, self.inner)
 
 
 def parts_for(geometry: Dense, tile: Tile, lanes: int) -> int:

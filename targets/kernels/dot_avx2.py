@@ -19,7 +19,8 @@ class Avx2:
 
     name = "dot_avx2"
     isa = Isa.AVX2
-    registers = 8  # of 16: widened weights and activations need the others
+    registers = 16
+    accumulators = 8  # widened weights and activations need the others
     unpacks = False  # widening dominates: registers gain 5 % at best
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:

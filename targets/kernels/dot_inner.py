@@ -38,7 +38,8 @@ class Micro(Protocol):
 
     name: str
     isa: Isa
-    registers: int  # accumulators that leave room for the operands
+    registers: int  # of the machine
+    accumulators: int  # most, so that operands have room beside them
     unpacks: bool  # whether schedules that restore narrow weights in registers are worth a try
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:
@@ -122,7 +123,7 @@ class DotInner:
         blocks: int = 1,
         at_hand: int = 0,
     ) -> None:
-        self._geometry = geometry
+        self.geometry = geometry
         self._blocks = blocks
         self._micro = micro
         self._weights = weights
@@ -165,7 +166,7 @@ class DotInner:
         from tvm.script.ir_builder import tirx as T
 
         word = T.reinterpret("int32", self._source[tuple(self._place(place, group))])
-        groups, rest = divmod(self._geometry.in_channels, GROUP)
+        groups, rest = divmod(self.geometry.in_channels, GROUP)
         if not (self._weights.grid.bipolar and rest):
             return word
         # Channels past C are undefined; weights of 0 there drop them, but bipolar ones are never 0.
@@ -177,7 +178,7 @@ class DotInner:
         of 61 us for 512 to 1000 channels of one pixel [o])."""
         if self._blocks == 1 or self._at_hand:
             return
-        chances = Chances(self._blocks, self._geometry.taps, self.groups)
+        chances = Chances(self._blocks, self.geometry.taps, self.groups)
         if level == chances.level(self._weights.lines):
             self._weights.prefetch(number, chances.count(level))
 

@@ -16,7 +16,8 @@ class Portable:
 
     name = "dot_portable"
     isa = Isa.PORTABLE
-    registers = 8
+    registers = 16
+    accumulators = 8
     unpacks = False  # its vectors are too short
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:

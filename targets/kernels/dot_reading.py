@@ -36,10 +36,12 @@ class Reading:
     pixel: int | None = None
 
     @classmethod
-    def of(cls, step: Step, tensors: Tensors) -> Reading:
-        """Of a step whose anchor is a dense integer convolution."""
-        geometry, weights = dense(step, tensors), operand_of_dense(step, tensors)[0].weights
-        if not _by_rows(geometry):
+    def of(cls, step: Step, tensors: Tensors, *, gathering: bool = False) -> Reading:
+        """Of a step whose anchor is a dense integer convolution; `gathering`: whether last bytes
+        of kernel rows will be gathered, see `dot_runs.py`."""
+        geometry, conv = dense(step, tensors), operand_of_dense(step, tensors)[0]
+        weights = conv.weights
+        if not _by_rows(geometry, gathering and not conv.weight_grid.bipolar):
             operand = Layout(kind="bytes", padding=geometry.padding)
             return cls(geometry=geometry, weights=weights, operand=operand)
         (rows, columns), channels = geometry.kernel, geometry.in_channels
@@ -72,8 +74,16 @@ class Reading:
         return [n, row, T.ramp(column * self.pixel + group * GROUP, 1, GROUP)]
 
 
-def _by_rows(geometry: Dense) -> bool:
-    """Whether a kernel row takes fewer steps than it has pixels."""
-    pixels, channels = geometry.kernel[1], geometry.in_channels
-    whole = channels < GROUP and geometry.dilation[1] == 1
-    return whole and -(-pixels * channels // GROUP) < pixels
+def _by_rows(geometry: Dense, gathering: bool) -> bool:
+    """Whether kernel rows take fewer steps than they have pixels."""
+    (rows, pixels), channels = geometry.kernel, geometry.in_channels
+    if channels >= GROUP or geometry.dilation[1] != 1:
+        return False
+    whole, rest = divmod(pixels * channels, GROUP)
+    steps = rows * whole + (words(rows) if gathering and rest == 1 else rows * bool(rest))
+    return steps < rows * pixels
+
+
+def words(rows: int) -> int:
+    """Words that single bytes of `rows` kernel rows are gathered to."""
+    return -(-rows // GROUP)

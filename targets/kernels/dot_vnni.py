@@ -15,7 +15,8 @@ class Vnni:
 
     name = "dot_vnni"
     isa = Isa.VNNI
-    registers = 28  # of 32: the others hold weights and the broadcast activations
+    registers = 32
+    accumulators = 28
     unpacks = True  # a few operations in registers beat a scratch beyond the L1 cache
 
     def order(self, codes: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ weights then stay in the first-level cache while all blocks of pixels use them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -177,7 +177,7 @@ class RegisterNest:
         """Add the products of a part's groups to the accumulators."""
         from tvm.script.ir_builder import tirx as T
 
-        geometry, vectors, groups = self.geometry, self.tile.vectors, self.inner.groups
+        geometry, groups = self.geometry, self.inner.groups
         first, whole = part * groups, o * self.inner.parts + part
         self._ahead("block", whole, block.number)
         with (
@@ -186,16 +186,27 @@ class RegisterNest:
             self._steps(block, whole, kh * geometry.kernel[1] + kw) as g,
         ):
             position = (kh * geometry.kernel[1] + kw) * groups + g
-            for pixel in range(block.pixels):
-                y, x = block.y + pixel // block.columns, block.x + pixel % block.columns
+
+            def activations(y: Any, x: Any) -> Any:
                 row = y * geometry.stride[0] + kh * geometry.dilation[0]
                 column = x * geometry.stride[1] + kw * geometry.dilation[1]
-                place = (block.n, row + origin[0], column + origin[1])
-                activations = self.inner.fetch(place, first + g)
-                for vector in range(vectors):
-                    acc = self._accs[pixel * vectors + vector]
-                    total = self.inner.add(acc[self._index], activations, position, vector)
-                    T.buffer_store(acc, total, [self._index])
+                return self.inner.fetch((block.n, row + origin[0], column + origin[1]), first + g)
+
+            self._add(block, position, activations)
+
+    def _add(self, block: Block, position: Any, activations: Callable[[Any, Any], Any]) -> None:
+        """Add the products of one step to the accumulators of all of the block's pixels, of which
+        `activations` are at (y, x); `position`: see `Inner.add`."""
+        from tvm.script.ir_builder import tirx as T
+
+        vectors = self.tile.vectors
+        for pixel in range(block.pixels):
+            row, column = divmod(pixel, block.columns)
+            fetched = activations(block.y + row, block.x + column)
+            for vector in range(vectors):
+                acc = self._accs[pixel * vectors + vector]
+                total = self.inner.add(acc[self._index], fetched, position, vector)
+                T.buffer_store(acc, total, [self._index])
 
     @contextmanager
     def _steps(self, block: Block, part: Any, tap: Any) -> Iterator[Any]:

@@ -27,11 +27,11 @@ class RowNest(RegisterNest):
         geometry, tile = self.geometry, self.tile
         down, across = -(-geometry.out_height // tile.rows), -(-geometry.out_width // tile.columns)
         with T.serial(0, geometry.batch) as n:
-            self._before_rows(n, origin[0], share)
+            self._before_rows(n, origin, share)
             for y in cut(geometry.out_height, tile.rows):
                 with share.loop(y.count) as i:
                     top, row = y.start + i * y.step, (n * down + y.start // tile.rows + i) * across
-                    self._before_row(n, origin[0], top)
+                    self._before_row(n, origin, top)
                     with T.serial(0, tiles) as o:
                         self.inner.begin(o)
                         for x in cut(geometry.out_width, tile.columns):
@@ -41,8 +41,8 @@ class RowNest(RegisterNest):
                                 block = Block(n, top, left, number, y.step, x.step)
                                 self._whole(origin, flush, o, block)
 
-    def _before_rows(self, n: Any, origin: int, share: Share) -> None:
-        """Before an image's first row; `origin`: the input row of the first row's first tap."""
+    def _before_rows(self, n: Any, origin: tuple[int, int], share: Share) -> None:
+        """Before an image's first row."""
 
-    def _before_row(self, n: Any, origin: int, y: Any) -> None:
+    def _before_row(self, n: Any, origin: tuple[int, int], y: Any) -> None:
         """Before the tile of rows from output row `y` on."""

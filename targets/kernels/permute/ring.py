@@ -30,15 +30,15 @@ class RingNest(RowNest):
         self._stride = inner.geometry.stride[0]
         self._kept = max(inner.span - self._stride, 0)  # rows that the next one needs as well
 
-    def _before_rows(self, n: Any, origin: int, share: Share) -> None:
+    def _before_rows(self, n: Any, origin: tuple[int, int], share: Share) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        above = share.first(self.geometry.out_height) * self._stride + origin
+        above = share.first(self.geometry.out_height) * self._stride + origin[0]
         with T.serial(0, self._kept) as row:
             self._lookups.build(n, above + row)
 
-    def _before_row(self, n: Any, origin: int, y: Any) -> None:
+    def _before_row(self, n: Any, origin: tuple[int, int], y: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
         with T.serial(self._kept, self._lookups.span) as row:
-            self._lookups.build(n, y * self._stride + origin + row)
+            self._lookups.build(n, y * self._stride + origin[0] + row)

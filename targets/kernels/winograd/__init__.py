@@ -25,7 +25,7 @@ from mpqdeploy.targets.kernels.geometry import (
     stored_zero,
 )
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
-from mpqdeploy.targets.kernels.register_tiles import channel_vectors
+from mpqdeploy.targets.kernels.register_tiles import channel_vectors, pixels_at_once
 from mpqdeploy.targets.kernels.shares import SHARES, sharing
 from mpqdeploy.targets.kernels.winograd.filtering import (
     FILTERINGS,
@@ -160,9 +160,10 @@ class WinogradKernel:
         across, down = tiles_of(geometry, filtering)
         found = []
         for wide in (2, 4, 1):
-            if vectors % wide or wide > self.micro.registers:
+            most = pixels_at_once(wide, self.micro.accumulators, self.micro.registers)
+            if vectors % wide or not most:
                 continue
-            blocks = -(-across * down // (self.micro.registers // wide))
+            blocks = -(-across * down // most)
             found.append(WinogradTile(tiles=-(-across * down // blocks), vectors=wide))
         return found
 
