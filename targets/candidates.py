@@ -112,11 +112,13 @@ def fastest(choices: Iterable[Candidate], entries: Mapping[str, Entry]) -> Candi
 
     Of those that are about as fast, the first, because the likely best are declared first: a layer
     is timed with its data in the caches, of which a network's other layers leave less [o].
-    Pruned entries do not count: each lost against one that does.
+    Pruned entries do not count, nor those that were timed once where others were twice: each lost
+    against one that does.
     """
     timed = {c: entries[c.digest] for c in choices if c.digest in entries}
     kept = {c: entry.samples_us for c, entry in timed.items() if not entry.pruned}
-    took = in_quietest_turns(kept)
+    most = max((len(samples) for samples in kept.values()), default=0)
+    took = in_quietest_turns({c: us for c, us in kept.items() if len(us) == most})
     least = min(took.values(), default=0.0)
     return next((c for c, us in took.items() if us <= TIE * least), None)
 

@@ -15,7 +15,7 @@ from mpqdeploy.targets.fingerprint import short_hash
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.records import Entry, RecordStore
 from mpqdeploy.targets.target import Target
-from mpqdeploy.targets.trial import Trial
+from mpqdeploy.targets.trial import Close, Trial
 
 __all__ = ["KERNEL_PROTOCOL", "Progress", "profile"]
 
@@ -45,7 +45,8 @@ def profile(
     Equal geometries are timed once, all precisions in turn because the search chooses between
     those. A geometry of which `store` holds everything is not timed again; one of which something
     is missing is timed anew, since records of different minutes cannot be compared: a machine's
-    clock may have changed by half [o]. A killed profile has lost one geometry at most.
+    clock may have changed by half [o]. What is close is timed again after all others (`Trial`). A
+    killed profile has lost one geometry at most, and what was to be timed again.
     The device is this machine unless given, the kernels are the registered ones. Batch size is 1;
     threads are the target's.
     Raises `TargetError` where no kernel of the target computes a site, naming it.
@@ -57,10 +58,15 @@ def profile(
     pending = _pending(layers)
     meter = _Meter(layers.values(), pending, progress)
     trial = Trial(target, device, store, protocol, meter.say)
+    close: list[Sequence[Close]] = []
     for together in pending:
         with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:
-            trial.run(together, Path(folder))
+            close.append(trial.run(together, Path(folder)))
         meter.add(together)
+    for together, contenders in zip(pending, close, strict=True):
+        if contenders:
+            meter.say(f"timing again {together[-1]}")
+            trial.again(contenders)
     return _table(sites, precisions, layers, store.entries(target.key, machine))
 
 

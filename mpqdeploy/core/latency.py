@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,13 @@ class LatencyRecord:
     def interval_us(self) -> tuple[float, float]:
         """95% confidence interval of the median."""
         return median_interval(self.samples_us)
+
+    def followed_by(self, later: LatencyRecord) -> LatencyRecord:
+        """This record's samples, then those of a later one, whose protocol it takes."""
+        samples = self.samples_us + later.samples_us
+        return replace(
+            later, samples_us=samples, protocol=replace(later.protocol, samples=len(samples))
+        )
 
     def to_json(self) -> dict[str, Any]:
         low, high = self.interval_us

@@ -7,6 +7,7 @@ images > rows (words of what is left of kernel rows) > output-channel tiles > co
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,23 +90,23 @@ class RunNest(RowNest):
         read = int(self._table.shape[0])
         with T.serial(0, read) as step:
             offset = T.bind(self._table[step])
-            self._add(block, step, lambda y, x: [self._in_place(origin, block.n, y, x, offset)])
-        for number in range(self._runs.words):
-            down = number * self._runs.apart
-            self._add(block, read + number, lambda y, x, down=down: [self._word(y + down, x)])
+            self._add(block, step, partial(self._in_place, origin, block.n, offset))
+        for word in range(self._runs.words):
+            self._add(block, read + word, partial(self._word, word))
 
-    def _in_place(self, origin: tuple[int, int], n: Any, y: Any, x: Any, offset: Any) -> Any:
+    def _in_place(self, origin: tuple[int, int], n: Any, offset: Any, y: Any, x: Any) -> Any:
         """The 4 bytes at `offset` of output pixel (y, x), as an int32."""
         from tvm.script.ir_builder import tirx as T
 
         first = self._first(origin, n, y * self.geometry.stride[0] + origin[0], x) + offset
-        return T.reinterpret("int32", self._bytes[T.ramp(first, 1, GROUP)])
+        return [T.reinterpret("int32", self._bytes[T.ramp(first, 1, GROUP)])]
 
-    def _word(self, y: Any, x: Any) -> Any:
-        """What was gathered for output pixel (y, x)."""
+    def _word(self, number: int, y: Any, x: Any) -> Any:
+        """The `number`-th word of output pixel (y, x)."""
         from tvm.script.ir_builder import tirx as T
 
-        return self._words[T.floormod(y, self._runs.kept + 1), x]
+        row = y + number * self._runs.apart
+        return [self._words[T.floormod(row, self._runs.kept + 1), x]]
 
     def _first(self, origin: tuple[int, int], n: Any, row: Any, x: Any) -> Any:
         """The first byte, in a row of the input, of what output column `x` reads."""

@@ -279,3 +279,58 @@ def test_a_warm_profile_loads_no_compiler(store: RecordStore) -> None:
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+class _Disturbed(LocalDevice):
+    """A machine on which another program runs until `calm`, and slows a kernel's default most."""
+
+    calm = False
+
+    def __init__(self) -> None:
+        super().__init__(HOST)
+        self.loaded: list[Any] = []
+
+    def load(self, library: Path) -> Any:
+        self.loaded.append(super().load(library))
+        return self.loaded[-1]
+
+    def time(self, module: Any, function: str, *args: Any, **counts: Any) -> tuple[float, ...]:
+        default = self.loaded.index(module) % 2 == 0
+        far = not default and function == "candidate_1"
+        took = (1400.0, 1400.0) if far else (1150.0, 900.0) if default else (1000.0, 990.0)
+        return (took[self.calm],) * int(counts["samples"])
+
+
+def test_what_is_close_is_timed_again_after_all_other_layers(store: RecordStore) -> None:
+    kernel, device, seen = CopyKernel("copy", [10, 20, 30]), _Disturbed(), []
+
+    def see(done: int, total: int, what: str) -> None:
+        seen.append(what)
+        device.calm = what.startswith("timing again")
+
+    profile(
+        SITES, (WIDE,), HOST, store, protocol=FAST, kernels=(kernel,), device=device, progress=see
+    )
+    assert [what.startswith("timing again") for what in seen[-3:]] == [False, True, True]
+    for geometry in (OTHER, SMALL):
+        works = [way["work"] for _, way in ranking(store, geometry, WIDE, HOST, kernels=(kernel,))]
+        assert works == [10, 20, 30]
+        choices = candidates(geometry, WIDE, HOST, MACHINE, (kernel,))
+        records = [store.get(choice.key) for choice in choices]
+        counts = [len(record.samples_us) for record in records if record]
+        assert counts[0] == counts[1] == 2 * counts[2]
+        assert [record.protocol.samples for record in records if record] == counts
+
+
+def test_a_winner_that_is_alone_is_timed_once(store: RecordStore) -> None:
+    seen: list[str] = []
+    profile(
+        SITES[:1],
+        (WIDE,),
+        HOST,
+        store,
+        protocol=FAST,
+        kernels=(CopyKernel("copy", [10]),),
+        progress=lambda done, total, what: seen.append(what),
+    )
+    assert not any(what.startswith("timing again") for what in seen)
