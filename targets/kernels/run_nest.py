@@ -25,7 +25,8 @@ from mpqdeploy.targets.kernels.shares import Share
 class RunNest(RowNest):
     """Of a `DotInner` whose weights are those of `runs`, all at hand.
 
-    A word is gathered once, and kept in a ring for the rows of pixels that read it again.
+    A word is gathered once, and kept in a ring for the rows of pixels that read it again. Nothing
+    is prefetched for what follows: no layer of one pixel follows an image's first layer.
     """
 
     def __init__(self, isa: Isa, tile: Tile, inner: DotInner, runs: Runs) -> None:
@@ -78,9 +79,8 @@ class RunNest(RowNest):
             word: Any = T.int32(0)
             for part in range(GROUP):
                 row = y * geometry.stride[0] + origin[0] + part * geometry.dilation[0]
-                byte = self._bytes[
-                    self._first(origin, n, T.min(row, last), x) + geometry.in_channels
-                ]
+                first = self._first(origin, n, T.min(row, last), x)
+                byte = self._bytes[first + geometry.in_channels]
                 word = T.bitwise_or(word, T.shift_left(T.cast(byte, "int32"), T.int32(8 * part)))
             T.buffer_store(self._words, word, [slot, x])
 
@@ -109,6 +109,6 @@ class RunNest(RowNest):
         return [self._words[T.floormod(row, self._runs.kept + 1), x]]
 
     def _first(self, origin: tuple[int, int], n: Any, row: Any, x: Any) -> Any:
-        """The first byte, in a row of the input, of what output column `x` reads."""
+        """The first byte that output column `x` reads in a row of the padded input."""
         _, height, width, channels = (int(extent) for extent in self._source.shape)
         return ((n * height + row) * width + x * self.geometry.stride[1] + origin[1]) * channels

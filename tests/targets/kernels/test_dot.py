@@ -171,6 +171,23 @@ def test_parts_fit_the_first_level_cache_and_are_no_more_than_needed() -> None:
         assert max(way["parts"] for way in found) == parts, (side, channels)
 
 
+@pytest.mark.parametrize("kernel", DOT_KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("side", [7, 14, 33, 56])
+@pytest.mark.parametrize("out", [16, 48, 64, 192])
+def test_no_sum_is_left_on_the_stack(kernel: DotKernel, side: int, out: int) -> None:
+    """The sums of a tile, the weights of a step and a pixel's activations share the registers."""
+    case = convolution(image=(1, side, side, 64), out=out)
+    for way in kernel.schedules(case.step, case.tensors, kernel.micro.isa):
+        sums = way["rows"] * way["columns"] * way["vectors"]
+        assert sums + way["vectors"] + 1 <= kernel.micro.registers
+
+
+def test_tiles_of_few_loads_come_first_where_weights_are_at_hand() -> None:
+    for channels, vectors in ((4, 4), (64, 2)):
+        case = convolution(image=(1, 56, 56, channels), out=64)
+        assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["vectors"] == vectors
+
+
 @pytest.mark.parametrize(("weights", "first"), [("s8", 1), ("s4", 8), ("b", 8)])
 def test_parts_come_first_where_weights_are_restored(weights: str, first: int) -> None:
     case = convolution(image=(1, 7, 7, 512), out=64, weights=weights)
