@@ -91,7 +91,6 @@ class RegisterNest:
         ]
         resting = 1 if parts == 1 else blocks(self.geometry, tile)
         self._sums = T.alloc_buffer((resting, tile.registers, lanes), "int32", scope="global")
-        tiles = channel_vectors(self.geometry.out_channels, lanes) // tile.vectors
         steps = self.geometry.taps * self.inner.groups
         flush = Flush(
             vectors=tile.vectors,
@@ -101,7 +100,7 @@ class RegisterNest:
             outlet=outlet,
             unrolled=parts == 1 and steps <= SHORT,
         )
-        self._loops(origin, flush, tiles, share)
+        self._loops(origin, flush, self._tiles, share)
 
     def _loops(self, origin: tuple[int, int], flush: Flush, tiles: int, share: Share) -> None:
         over_tiles, over_rows = self._divided(share, tiles, flush.outlet.unit)
@@ -225,12 +224,25 @@ class RegisterNest:
         self.inner.ahead(level, number)
         if self._following is None:
             return
-        tiles = channel_vectors(self.geometry.out_channels, self.lanes) // self.tile.vectors
-        served = blocks(self.geometry, self.tile)
-        chances = Chances(served, self.geometry.taps, self.inner.groups)
-        every, parts = chances.count(level), tiles * self.inner.parts
-        if level == chances.level(-(-self._following.lines // parts)):
+        lines = -(-self._following.lines // (self._tiles * self.inner.parts))
+        if level == self._chances.level(lines):
+            self._ask(level, part, number)
+
+    def _ask(self, level: Level, part: Any, number: Any) -> None:
+        """Ask for the share of what follows that this chance of all parts' has."""
+        if self._following is not None:
+            every, parts = self._chances.count(level), self._tiles * self.inner.parts
             self._following.ask(part * every + number, parts * every)
+
+    @property
+    def _tiles(self) -> int:
+        return channel_vectors(self.geometry.out_channels, self.lanes) // self.tile.vectors
+
+    @property
+    def _chances(self) -> Chances:
+        """Of a part."""
+        served = blocks(self.geometry, self.tile)
+        return Chances(served, self.geometry.taps, self.inner.groups)
 
     def _rest(self, block: Block, slot: Any) -> None:
         """Put the accumulators into a slot of scratch."""

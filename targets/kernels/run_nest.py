@@ -25,8 +25,7 @@ from mpqdeploy.targets.kernels.shares import Share
 class RunNest(RowNest):
     """Of a `DotInner` whose weights are those of `runs`, all at hand.
 
-    A word is gathered once, and kept in a ring for the rows of pixels that read it again. Nothing
-    is prefetched for what follows: no layer of one pixel follows an image's first layer.
+    A word is gathered once, and kept in a ring for the rows of pixels that read it again.
     """
 
     def __init__(self, isa: Isa, tile: Tile, inner: DotInner, runs: Runs) -> None:
@@ -87,6 +86,7 @@ class RunNest(RowNest):
     def _accumulate(self, origin: tuple[int, int], block: Block, o: Any, part: Any) -> None:
         from tvm.script.ir_builder import tirx as T
 
+        self._ask("block", o, block.number)
         read = int(self._table.shape[0])
         with T.serial(0, read) as step:
             offset = T.bind(self._table[step])
