@@ -47,7 +47,7 @@ from mpqdeploy.targets.kernels.row_nest import RowNest
 from mpqdeploy.targets.kernels.run_nest import RunNest
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
-from mpqdeploy.targets.program import Conv, Step
+from mpqdeploy.targets.program import Grid, Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
@@ -105,7 +105,7 @@ class DotKernel:
         conv, tensor, grid = operand_of_dense(step, tensors)
         reading = Reading.of(step, tensors, gathering=True)
         source = padded_buffer(reading.operand.kind, conv.input, layouts, reading.operand.padding)
-        plan = _Plan.of(reading, conv, self.micro, schedule)
+        plan = _Plan.of(step.name, reading, conv.weight_grid, self.micro, schedule)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
         nest = plan.nest(isa)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
@@ -147,19 +147,20 @@ class _Plan:
     shift: int
 
     @classmethod
-    def of(cls, reading: Reading, conv: Conv, micro: Micro, schedule: Schedule) -> _Plan:
-        grid, lanes, parts = conv.weight_grid, micro.isa.lanes, schedule["parts"]
+    def of(cls, name: str, reading: Reading, grid: Grid, micro: Micro, schedule: Schedule) -> _Plan:
+        """Of weights on `grid`; `name`: the step's. Raises `ValueError` for a schedule not its."""
+        lanes, parts = micro.isa.lanes, schedule["parts"]
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         groups: int | None = None
         if schedule["unpack"]:
             groups = unpack_step(reading.geometry, grid, lanes, tile.vectors)
             if groups is None:
-                raise ValueError(f"{conv.input}: weights do not fill whole vectors")
+                raise ValueError(f"{name}: weights do not fill whole vectors")
         whole = groups is None and parts == 1
         runs = Runs.of(reading, grid, tile) if whole else None
         steps = reading if runs is None else runs
         ordered = order_weights(steps.weights, tile.vectors, micro, parts)
-        few = whole and ordered.size <= AT_HAND and (len(ordered) > 1 or runs is not None)
+        few = runs is not None or (whole and len(ordered) > 1 and ordered.size <= AT_HAND)
         codes = ordered.reshape(1, -1) if few else ordered
         weights = Weights(codes, grid, in_registers=groups is not None)
         inner = DotInner(

@@ -100,11 +100,11 @@ class RegisterNest:
             outlet=outlet,
             unrolled=parts == 1 and steps <= SHORT,
         )
-        self._loops(origin, flush, self._tiles, share)
+        self._loops(origin, flush, share)
 
-    def _loops(self, origin: tuple[int, int], flush: Flush, tiles: int, share: Share) -> None:
-        over_tiles, over_rows = self._divided(share, tiles, flush.outlet.unit)
-        with over_tiles.loop(tiles) as o:
+    def _loops(self, origin: tuple[int, int], flush: Flush, share: Share) -> None:
+        over_tiles, over_rows = self._divided(share, flush.outlet.unit)
+        with over_tiles.loop(self._tiles) as o:
             if self.inner.parts == 1:
                 self._at_once(origin, flush, o, over_rows)
             else:
@@ -137,14 +137,14 @@ class RegisterNest:
         for block in self._blocks(over_rows):
             flush.emit(o, block, block.number)
 
-    def _divided(self, share: Share, tiles: int, unit: int) -> tuple[Share, Share]:
+    def _divided(self, share: Share, unit: int) -> tuple[Share, Share]:
         """The shares of the tiles of output channels, and of the rows: one of them is whole.
 
         Tiles, so that no weights are read twice, unless rows divide more evenly.
         """
         rows = -(-self.geometry.out_height // self.tile.rows)
         apart = self.tile.vectors * self.lanes % unit == 0
-        if apart and share.evenness(tiles) >= share.evenness(rows):
+        if apart and share.evenness(self._tiles) >= share.evenness(rows):
             return share, WHOLE
         return WHOLE, share
 
@@ -222,10 +222,8 @@ class RegisterNest:
         """A chance for the kernel's own weights, and for what follows all of them: the `number`-th
         of a part, which are numbered through all tiles of output channels."""
         self.inner.ahead(level, number)
-        if self._following is None:
-            return
-        lines = -(-self._following.lines // (self._tiles * self.inner.parts))
-        if level == self._chances.level(lines):
+        lines = self._following.lines if self._following else 0
+        if level == self._chances.level(-(-lines // (self._tiles * self.inner.parts))):
             self._ask(level, part, number)
 
     def _ask(self, level: Level, part: Any, number: Any) -> None:

@@ -21,7 +21,7 @@ from mpqdeploy.targets.kernels.spans import cut
 class RowNest(RegisterNest):
     """Of an `Inner` of one part, whose `begin` only says which tile is meant."""
 
-    def _loops(self, origin: tuple[int, int], flush: Flush, tiles: int, share: Share) -> None:
+    def _loops(self, origin: tuple[int, int], flush: Flush, share: Share) -> None:
         from tvm.script.ir_builder import tirx as T
 
         geometry, tile = self.geometry, self.tile
@@ -32,7 +32,7 @@ class RowNest(RegisterNest):
                 with share.loop(y.count) as i:
                     top, row = y.start + i * y.step, (n * down + y.start // tile.rows + i) * across
                     self._before_row(n, origin, top)
-                    with T.serial(0, tiles) as o:
+                    with T.serial(0, self._tiles) as o:
                         self.inner.begin(o)
                         for x in cut(geometry.out_width, tile.columns):
                             with T.serial(0, x.count) as j:

@@ -45,7 +45,7 @@ class RunNest(RowNest):
         self._table = T.arg("table", T.buffer(table.shape, "int32"))
         return (table,)
 
-    def _loops(self, origin: tuple[int, int], flush: Flush, tiles: int, share: Share) -> None:
+    def _loops(self, origin: tuple[int, int], flush: Flush, share: Share) -> None:
         from tvm.script.ir_builder import tirx as T
 
         size = math.prod(int(extent) for extent in self._source.shape)
@@ -53,7 +53,7 @@ class RunNest(RowNest):
         if self._runs.gathered:
             ring = (self._runs.kept + 1, self.geometry.out_width)
             self._words = T.alloc_buffer(ring, "int32", scope="global")
-        super()._loops(origin, flush, tiles, share)
+        super()._loops(origin, flush, share)
 
     def _before_rows(self, n: Any, origin: tuple[int, int], share: Share) -> None:
         from tvm.script.ir_builder import tirx as T

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Kernel, Schedule
+from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import (
     Layout,
     buffer_dtype,
@@ -164,11 +165,12 @@ def accumulators(
     return result
 
 
-def check(case: Case, kernel: Kernel, isa: Isa, extra: int = 0) -> None:
-    """Every schedule of the kernel gives the exact accumulators."""
+def check(case: Case, kernel: Kernel, isa: Isa, extra: int = 0, *, shares: int = 1) -> None:
+    """Every schedule of the kernel gives the exact accumulators, in so many shares."""
     schedules = kernel.schedules(case.step, case.tensors, isa)
     if not schedules:
         raise AssertionError("a kernel declares at least one schedule")
-    for schedule in schedules:
+    for plain in schedules:
+        schedule = {**plain, SHARES: shares} if shares > 1 else plain
         result = accumulators(case, kernel, isa, schedule, extra)
         np.testing.assert_array_equal(result, expected(case).astype(np.float32), str(schedule))
