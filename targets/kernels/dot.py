@@ -58,7 +58,7 @@ SUMS = 8 << 10  # most bytes of sums that rest between two parts
 class DotKernel:
     """One dense convolution step on the instruction-set level of its `Micro`."""
 
-    version = 11
+    version = 12
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -69,7 +69,7 @@ class DotKernel:
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         conv, _, grid = operand_of_dense(step, tensors)
-        geometry = Reading.of(step, tensors, gathering=True).geometry
+        geometry = Reading.of(step, tensors, self.micro.isa).geometry
         largest = largest_stored(grid) << lifted(conv.weight_grid)
         liftable = self.micro.unpacks and cannot_overflow(conv.weights, largest)
         found: list[Schedule] = []
@@ -92,7 +92,7 @@ class DotKernel:
         return found
 
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return Reading.of(step, tensors, gathering=True).operand
+        return Reading.of(step, tensors, self.micro.isa).operand
 
     def emit(
         self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
@@ -103,7 +103,7 @@ class DotKernel:
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
         conv, tensor, grid = operand_of_dense(step, tensors)
-        reading = Reading.of(step, tensors, gathering=True)
+        reading = Reading.of(step, tensors, self.micro.isa)
         source = padded_buffer(reading.operand.kind, conv.input, layouts, reading.operand.padding)
         plan = _Plan.of(step.name, reading, conv.weight_grid, self.micro, schedule)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
@@ -157,7 +157,7 @@ class _Plan:
             if groups is None:
                 raise ValueError(f"{name}: weights do not fill whole vectors")
         whole = groups is None and parts == 1
-        runs = Runs.of(reading, grid, tile) if whole else None
+        runs = Runs.of(reading, tile) if whole else None
         steps = reading if runs is None else runs
         ordered = order_weights(steps.weights, tile.vectors, micro, parts)
         few = runs is not None or (whole and len(ordered) > 1 and ordered.size <= AT_HAND)

@@ -22,7 +22,6 @@ from mpqdeploy.targets.kernels.dot_reading import Reading, words
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.register_tiles import AT_HAND, Tile
 from mpqdeploy.targets.layout import stored_channels
-from mpqdeploy.targets.program import Grid
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,10 +32,10 @@ class Runs:
     gathered: bool
 
     @classmethod
-    def of(cls, reading: Reading, grid: Grid, tile: Tile) -> Runs | None:
-        """Of weights on `grid`, for tiles of `tile`. None where the input is read a pixel at a
-        time, where weights cannot be 0, as some have to be, or are too many for a `RowNest`."""
-        if reading.pixel is None or grid.bipolar:
+    def of(cls, reading: Reading, tile: Tile) -> Runs | None:
+        """For tiles of `tile`. None where the input is read a pixel at a time, where nothing may be
+        gathered, or where weights are too many for a `RowNest`."""
+        if not reading.gathering:
             return None
         rows, run = reading.geometry.kernel[0], reading.geometry.in_channels
         whole = GROUP * reading.geometry.dilation[0] % reading.geometry.stride[0] == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DotKernel
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.dot_runs import Runs
+from mpqdeploy.targets.kernels.dot_vnni import Vnni
 from mpqdeploy.targets.kernels.register_tiles import Tile
 from mpqdeploy.targets.threads import Threads
 from tests.targets.kernels.convolutions import (
@@ -27,9 +28,13 @@ each_level = pytest.mark.parametrize("kernel", RUNNABLE, ids=lambda kernel: kern
 ROW = Tile(1, 6, 1)
 
 
+def reading_of(case: Case) -> Reading:
+    """On the level with the widest vectors."""
+    return Reading.of(case.step, case.tensors, Vnni.isa)
+
+
 def runs_of(case: Case, tile: Tile = ROW) -> Runs:
-    reading = Reading.of(case.step, case.tensors, gathering=True)
-    found = Runs.of(reading, case.conv.weight_grid, tile)
+    found = Runs.of(reading_of(case), tile)
     assert found is not None
     return found
 
@@ -88,10 +93,24 @@ def test_tiles_of_several_rows_gather_nothing() -> None:
     assert not runs_of(image(20, 7), Tile(2, 6, 1)).gathered
 
 
-def test_weights_that_cannot_be_zero_or_are_many_are_left_to_other_loops() -> None:
-    for case in (image(20, 7, weights="b"), convolution(image=(1, 9, 9, 3), out=600)):
-        reading = Reading.of(case.step, case.tensors, gathering=True)
-        assert Runs.of(reading, case.conv.weight_grid, ROW) is None
+@pytest.mark.parametrize(
+    "case",
+    [
+        image(20, 7, weights="b"),  # cannot be 0
+        convolution(image=(1, 9, 9, 3), out=600),  # many
+        convolution(image=(1, 9, 9, 3), out=16, kernel=(7, 7)),  # one vector
+    ],
+)
+def test_other_weights_are_left_to_other_loops(case: Case) -> None:
+    assert Runs.of(reading_of(case), ROW) is None
+
+
+def test_one_vector_of_channels_is_read_by_pixels_where_rows_take_no_fewer_steps() -> None:
+    """Gathered, kernel rows of 3 pixels of 3 channels would; this is ResNet-20's first layer."""
+    few = convolution(image=(1, 9, 9, 3), out=16)
+    many = convolution(image=(1, 9, 9, 3), out=17)
+    assert reading_of(few).pixel is None
+    assert reading_of(many).pixel == 3
 
 
 @given(
@@ -108,14 +127,13 @@ def test_steps_read_every_weight_once(
     """Against the convolution's own definition, on bytes: what the table and the words say."""
     case = convolution(
         image=(1, 40, 40, channels),
-        out=8,
+        out=20,
         kernel=(rows, columns),
         stride=(stride, 1),
         dilation=(dilation, 1),
         padding=(0, 0, 0, 0),
     )
-    reading = Reading.of(case.step, case.tensors, gathering=True)
-    runs = Runs.of(reading, case.conv.weight_grid, ROW)
+    runs = Runs.of(reading_of(case), ROW)
     assume(runs is not None)
     assert runs is not None
     codes, y, x = case.codes[0], 1, 2
