@@ -20,6 +20,7 @@ from mpqdeploy.core import Geometry, Precision, parse_precisions
 from mpqdeploy.targets.kernels import kernels_for
 from mpqdeploy.targets.kernels.base import Kernel, Schedule
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.synthesize import Workload, random_buffer, synthesize
 from mpqdeploy.targets.target import Target, load_target
 
@@ -101,7 +102,7 @@ def compiled(work: Workload, kernel: Kernel, schedule: Schedule, target: Target)
     layouts = work.layouts(kernel)
     emitted = kernel.emit(work.step, work.tensors, layouts, target.isa, schedule)
     function = emitted.func.with_attr("global_symbol", "kernel")
-    module = tvm.compile(function, target=target.tvm_target()).jit()
+    module = compile_tir(function, target).jit()
     tensors = work.tensors
     arrays = [random_buffer(tensors[b.tensor], b.layout) for b in emitted.reads]
     arrays += emitted.constants

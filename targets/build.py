@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mpqdeploy.targets.candidates import Candidate, Layer
 from mpqdeploy.targets.kernels.base import Emitted
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.target import Target
 from mpqdeploy.targets.toolchain import linker
 
@@ -68,6 +69,6 @@ def build(layer: Layer, choices: Sequence[Candidate], target: Target, library: P
             for name, (_, emitted) in functions.items()
         }
     )
-    built = tvm.compile(module, target=target.tvm_target())
+    built = compile_tir(module, target)
     built.export_library(str(library), fcompile=linker())
     return Built(layer=layer, library=library, functions=functions)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mpqdeploy.core.files import replacing
+from mpqdeploy.targets.lowering import lowering
 from mpqdeploy.targets.passes.chain import privately
 from mpqdeploy.targets.passes.emit import Module, emit
 from mpqdeploy.targets.passes.integerize import integerize
@@ -117,9 +118,10 @@ def compile_qonnx(
 def _build(module: Module, target: Target, library: Path) -> None:
     from tvm import relax
 
-    executable = relax.build(
-        module.relax, target.tvm_target(), exec_mode="compiled", relax_pipeline=privately()
-    )
+    with lowering():
+        executable = relax.build(
+            module.relax, target.tvm_target(), exec_mode="compiled", relax_pipeline=privately()
+        )
     with replacing(library) as temporary:
         # -s: debug information would be as large as the code and the weights together.
         executable.export_library(str(temporary), fcompile=linker(), options=["-s"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.target import Target
 from mpqdeploy.targets.toolchain import linker
 
@@ -28,7 +29,7 @@ def peak_run(target: Target) -> Callable[[], object] | None:
 
     if target.isa is not Isa.VNNI:
         return None
-    compiled = tvm.compile(tvm.IRModule({"peak": _function()}), target=target.tvm_target())
+    compiled = compile_tir(tvm.IRModule({"peak": _function()}), target)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "peak.so"
         compiled.export_library(str(path), fcompile=linker())

@@ -19,6 +19,7 @@ from mpqdeploy.targets.devices import pinned
 from mpqdeploy.targets.kernels import kernels_for
 from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.layout import buffer_dtype, buffer_shape
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.passes.emit import Module, emit
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.layout import plan_layouts
@@ -116,7 +117,7 @@ def _calls(
         if emitted.writes
     }
     unit = tvm.IRModule({str(f.attrs["global_symbol"]): f for f in functions.values()})
-    tvm.compile(unit, target=target.tvm_target()).export_library(str(library), fcompile=linker())
+    compile_tir(unit, target).export_library(str(library), fcompile=linker())
     loaded = tvm.runtime.load_module(str(library))
     buffers: dict[Buffer, Any] = {}
 

@@ -30,12 +30,11 @@ def scale_function(name: str, size: int, repeat: int = 1) -> Any:
 
 def scale_library(path: Path, size: int = 256) -> Path:
     """A shared library with the function `scale`."""
-    import tvm
-
+    from mpqdeploy.targets.lowering import compile_tir
     from mpqdeploy.targets.target import load_target
     from mpqdeploy.targets.toolchain import linker
 
-    built = tvm.compile(scale_function("scale", size), target=load_target("x86-64").tvm_target())
+    built = compile_tir(scale_function("scale", size), load_target("x86-64"))
     built.export_library(str(path), fcompile=linker())
     return path
 

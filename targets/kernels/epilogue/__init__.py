@@ -25,7 +25,7 @@ from mpqdeploy.targets.kernels.epilogue.rows import store_row
 from mpqdeploy.targets.kernels.epilogue.staircase import BYTES
 from mpqdeploy.targets.kernels.epilogue.values import Values
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, declare
-from mpqdeploy.targets.kernels.epilogue.writers import Writer
+from mpqdeploy.targets.kernels.epilogue.writers import Views, Writer
 from mpqdeploy.targets.kernels.quads import Order
 from mpqdeploy.targets.kernels.shares import WHOLE, Share
 from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, Layouts, stored_channels
@@ -132,15 +132,20 @@ class Epilogue:
         self._values.declare_constants()
 
     def declare_writes(self) -> None:
+        """The last arguments of a function."""
+        args = [
+            declare(f"out{i}", buffer, self._tensors) for i, (_, buffer) in enumerate(self._targets)
+        ]
         self._writers = [
             Writer(
                 tensor=self._tensors[buffer.tensor],
                 buffer=buffer,
-                arg=declare(f"out{i}", buffer, self._tensors),
+                arg=arg,
+                views=Views.of(arg, buffer.layout),
                 value=output.value,
                 isa=self._isa,
             )
-            for i, (output, buffer) in enumerate(self._targets)
+            for arg, (output, buffer) in zip(args, self._targets, strict=True)
         ]
         packed = [
             writer
@@ -256,4 +261,4 @@ class Epilogue:
                 stored = stored_channels(self.shape[3])
                 odd = stored // CHANNEL_BLOCK % 2 == 1
                 if writer.buffer.layout.kind == "bits" and odd and stored > self.lanes:
-                    clear_word_ends(writer.tensor, writer.buffer, writer.parts(16))
+                    clear_word_ends(writer.tensor, writer.buffer, writer.views.parts[16])

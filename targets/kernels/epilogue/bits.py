@@ -36,12 +36,11 @@ def reaches(value: Quant, known: Grid) -> int | None:
 def store_bits(writer: Writer, codes: Any, threshold: int | None, places: Sequence[Place]) -> None:
     """To a bits layout: 64 stored codes, 16 for each of the places, of which there may be fewer
     than four. With a threshold, the bit that it makes of them."""
-    for plane in range(planes(writer.grid)):
-        for first in range(0, len(places), 2):
-            start = first * CHANNEL_BLOCK
-            half = T.bind(T.Shuffle([codes], list(range(start, start + WORD))))
-            mask = T.bind(_mask(half, plane, threshold))
-            _store(writer, mask, plane, places[first : first + 2])
+    for first in range(0, len(places), 2):
+        start = first * CHANNEL_BLOCK
+        half = T.bind(T.Shuffle([codes], list(range(start, start + WORD))))
+        for plane in range(planes(writer.grid)):
+            _store(writer, _mask(half, plane, threshold), plane, places[first : first + 2])
 
 
 def _mask(codes: Any, plane: int, threshold: int | None) -> Any:
@@ -57,13 +56,14 @@ def _mask(codes: Any, plane: int, threshold: int | None) -> Any:
 def _store(writer: Writer, mask: Any, plane: int, places: Sequence[Place]) -> None:
     """A word of bits: of two vectors of a pixel together, or of each on its own."""
     half = CHANNEL_BLOCK
-    parts = writer.parts(half)
+    parts = writer.views.parts[half]
     first = places[0]
     if len(places) == 2 and _neighbours(first, places[1]):
         pair = T.reinterpret(f"uint{half}x2", mask)
         at = [*writer.pixel(first), plane, T.ramp(first.c // half, 1, 2)]
         T.buffer_store(parts, pair, at)
         return
+    mask = T.bind(mask)
     for number, place in enumerate(places):
         bits = T.bitwise_and(T.shift_right(mask, T.uint32(number * half)), T.uint32(0xFFFF))
         pixel = [*writer.pixel(place), plane]

@@ -120,7 +120,7 @@ def follows(value: Quant, known: Grid, layout: Layout, tables: bool = False) -> 
 
 def _store(writer: Writer, codes: Any, places: Sequence[Place]) -> None:
     stored = stored_channels(writer.tensor.shape[3])
-    row = writer.row
+    row = writer.views.row
     for first, count in _runs(places, stored):
         lanes = list(range(first * LANES, (first + count) * LANES))
         part = codes if len(lanes) == BYTES else T.Shuffle([codes], lanes)

@@ -23,7 +23,7 @@ def store_row(writer: Writer, codes: Sequence[Any], place: Place) -> None:
         pixels = T.decl_buffer(writer.arg.shape[:3], "int32", data=writer.arg.data)
         T.buffer_store(pixels, _words(codes, place.lanes), [n, y, ramp(x, place.lanes)])
         return
-    channels, row = len(codes), writer.row
+    channels, row = len(codes), writer.views.row
     if place.lanes % PIXEL:
         for channel, code in enumerate(codes):
             T.buffer_store(row, T.cast(code, "uint8"), [n, y, x * channels + channel])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,37 @@ from mpqdeploy.targets.kernels.base import Buffer
 from mpqdeploy.targets.kernels.epilogue.values import Evaluation
 from mpqdeploy.targets.kernels.epilogue.vectors import Place, integer, ramp, vector_type
 from mpqdeploy.targets.kernels.prefetch import prefetch_channels, prefetch_line
-from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, planes, stored_channels
+from mpqdeploy.targets.layout import CHANNEL_BLOCK, WORD, Layout, planes, stored_channels
 from mpqdeploy.targets.program import Expr, Grid, Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Views:
+    """A layout's buffer seen otherwise. Declared once, behind all arguments: a declaration takes
+    half a millisecond to emit, and a kernel may store bits hundreds of times [o].
+
+    `row`: of bytes or tight layout, the bytes of a row of pixels one after the other. `parts`: the
+    words of a bits layout as little endian parts of 8 or 16 bits, by those.
+    """
+
+    row: Any
+    parts: Mapping[int, Any]
+
+    @classmethod
+    def of(cls, arg: Any, layout: Layout) -> Views:
+        extents = [int(extent) for extent in arg.shape]
+        if layout.kind == "bits":
+            *outer, words = extents
+            parts = {
+                bits: T.decl_buffer([*outer, words * (WORD // bits)], f"uint{bits}", data=arg.data)
+                for bits in (8, 16)
+            }
+            return cls(row=None, parts=parts)
+        if layout.kind in ("bytes", "tight"):
+            batch, height, width, stored = extents
+            row = T.decl_buffer((batch, height, width * stored), "uint8", data=arg.data)
+            return cls(row=row, parts={})
+        return cls(row=None, parts={})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,6 +53,7 @@ class Writer:
     tensor: Tensor
     buffer: Buffer
     arg: Any
+    views: Views
     value: Expr
     isa: Isa
 
@@ -65,13 +96,6 @@ class Writer:
         top, left, _, _ = self.buffer.layout.padding
         return [place.n, place.y + top, place.x + left]
 
-    @property
-    def row(self) -> Any:
-        """A bytes or tight layout, with the bytes of a row of pixels one after the other."""
-        batch, height, width, stored = (int(extent) for extent in self.arg.shape)
-        shape = (batch, height, width * stored)
-        return T.decl_buffer(shape, "uint8", data=self.arg.data)
-
     def _store_bytes(self, stored: Any, place: Place) -> None:
         stored, lanes = self._present(stored, place)
         codes = T.cast(stored, f"uint8x{lanes}")
@@ -113,7 +137,7 @@ class Writer:
             T.buffer_store(self.arg, mask, [*pixel, 0])
             return
         if place.lanes in (8, 16):
-            part = self.parts(place.lanes)
+            part = self.views.parts[place.lanes]
             mask = T.cast(mask, f"uint{place.lanes}")
             T.buffer_store(part, mask, [*pixel, place.c // place.lanes])
             return
@@ -122,11 +146,6 @@ class Writer:
         ones = T.shift_left(T.uint32((1 << place.lanes) - 1), shift)
         kept = T.bitwise_and(self.arg[tuple(word)], T.bitwise_not(ones))
         T.buffer_store(self.arg, T.bitwise_or(kept, T.shift_left(mask, shift)), word)
-
-    def parts(self, bits: int) -> Any:
-        """The words of a bits layout seen as little endian parts of 8 or 16 bits."""
-        shape = [*self.arg.shape[:-1], self.arg.shape[-1] * (WORD // bits)]
-        return T.decl_buffer(shape, f"uint{bits}", data=self.arg.data)
 
     def _store_floats(self, value: Any, place: Place) -> None:
         _, height, width, channels = self.tensor.shape

@@ -20,6 +20,7 @@ from mpqdeploy.targets.layout import (
     storage_offset,
     zero_code,
 )
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.program import Acc, Conv, Grid, Output, Step, Tensor
 from tests.targets.kernels.levels import target_for
 
@@ -150,9 +151,7 @@ def compiled(case: Case, kernel: Kernel, isa: Isa, schedule: Schedule, extra: in
         np.zeros(buffer_shape(case.tensors["y"], output.layout), buffer_dtype(output.layout)),
     ]
     arguments = [tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays]
-    return tvm.compile(function, target=target_for(isa, kernel).tvm_target()).jit()[
-        "kernel"
-    ], arguments
+    return compile_tir(function, target_for(isa, kernel)).jit()["kernel"], arguments
 
 
 def accumulators(

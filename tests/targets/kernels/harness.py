@@ -17,6 +17,7 @@ from mpqdeploy.targets.codec import decode, encode
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Buffer, Emitted, Kernel, Schedule
 from mpqdeploy.targets.layout import Layout, Layouts, buffer_dtype, buffer_shape
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.program import Grid, Step, Tensor
 from mpqdeploy.targets.target import Target
 from tests.targets.kernels.levels import require, target_for
@@ -34,10 +35,8 @@ class Case:
 
 def build(emitted: Emitted, target: Target) -> Any:
     """The emitted function, compiled; takes tensors in `Emitted` order."""
-    import tvm
-
     function = emitted.func.with_attr("global_symbol", "kernel")
-    return tvm.compile(function, target=target.tvm_target()).jit()
+    return compile_tir(function, target).jit()
 
 
 def random_codes(tensor: Tensor, rng: np.random.Generator) -> NDArray[Any]:

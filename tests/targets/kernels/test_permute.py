@@ -25,6 +25,7 @@ from mpqdeploy.targets.kernels.permute.mirrored import (
 )
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.target import NAMED, Target, capabilities
 from tests.targets.kernels.convolutions import (
     Case,
@@ -191,13 +192,11 @@ def test_vbmi_code_is_two_instructions_a_lookup(weights: str, added: int) -> Non
 
 
 def assembly(case: Case, schedule: Schedule) -> str:
-    import tvm
-
     wanted = PERMUTE.operand(case.step, case.tensors)
     assert wanted is not None
     layouts = {"x": (wanted,), "y": (Layout(kind="float"),)}
     function = PERMUTE.emit(case.step, case.tensors, layouts, Isa.VNNI, schedule).func
-    module = tvm.compile(function.with_attr("global_symbol", "kernel"), target=ZEN4.tvm_target())
+    module = compile_tir(function.with_attr("global_symbol", "kernel"), ZEN4)
     return str(module.mod.inspect_source("s"))
 
 

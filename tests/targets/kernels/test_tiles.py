@@ -19,6 +19,7 @@ from mpqdeploy.targets.kernels.tiles.micro import TILES
 from mpqdeploy.targets.kernels.tiles.pairs import paired
 from mpqdeploy.targets.kernels.tiles.plan import Blocking, Plan
 from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.lowering import compile_tir
 from mpqdeploy.targets.target import NAMED, capabilities
 from tests.targets.kernels.convolutions import (
     Case,
@@ -300,12 +301,10 @@ def test_code_for_tiles_is_products_and_loads() -> None:
 
 
 def assembly(case: Case) -> str:
-    import tvm
-
     wanted = DOT_AMX.operand(case.step, case.tensors)
     assert wanted is not None
     layouts = {"x": (wanted,), "y": (Layout(kind="float"),)}
     schedule = DOT_AMX.schedules(case.step, case.tensors, Isa.VNNI)[0]
     function = DOT_AMX.emit(case.step, case.tensors, layouts, Isa.VNNI, schedule).func
-    module = tvm.compile(function.with_attr("global_symbol", "kernel"), target=RAPIDS.tvm_target())
+    module = compile_tir(function.with_attr("global_symbol", "kernel"), RAPIDS)
     return str(module.mod.inspect_source("s"))
