@@ -195,5 +195,10 @@ def _making(
         "library_bytes": made.report.library_bytes,
         "constant_bytes": made.report.constant_bytes,
         "kernels": {step.name: step.kernel for step in made.report.steps},
+        "layers": {
+            step.name: {"precision": step.precision, "constant_bytes": step.constant_bytes}
+            for step in made.report.steps
+            if step.precision
+        },
         **tuning,
     }

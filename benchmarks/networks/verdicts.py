@@ -65,9 +65,11 @@ def verdicts(aims: Iterable[Aim], networks: Mapping[str, Json]) -> list[Verdict]
 
 
 def _here(aim: Aim, network: Json) -> float | None:
-    if aim.measure in (Measure.COMPILE, Measure.TUNE):
-        made = [made for made in network.get("making", ()) if made["precision"] == aim.precision]
-        return _seconds(aim.measure, made[-1]) if made else None
+    if aim.measure in (Measure.COMPILE, Measure.TUNE, Measure.LAYERS):
+        made, wide = (_made(network, precision) for precision in (aim.precision, WIDE))
+        if aim.measure is Measure.LAYERS:
+            return _share(aim.precision, made, wide) if made and wide else None
+        return _seconds(aim.measure, made) if made else None
     row, base = (_ours(network, precision) for precision in (aim.precision, WIDE))
     if row is None or base is None:
         return None
@@ -79,6 +81,22 @@ def _here(aim: Aim, network: Json) -> float | None:
         return float(row["file_bytes"] / base["file_bytes"])
     pairs = zip(base["samples_us"], row["samples_us"], strict=True)  # turn by turn, as `ratio`
     return float(np.median([before / after for before, after in pairs]))
+
+
+def _made(network: Json, precision: str) -> Json | None:
+    """How our library at a precision came about; the last, where it was compiled twice."""
+    made = [made for made in network.get("making", ()) if made["precision"] == precision]
+    return made[-1] if made else None
+
+
+def _share(precision: str, made: Json, wide: Json) -> float | None:
+    """Bytes of the constants (weights, starts, scales) of the layers that have this precision, over
+    those of the same layers in the 8/8 library. None where there are none."""
+    names = [name for name, layer in made["layers"].items() if layer["precision"] == precision]
+    narrow, whole = (
+        sum(int(one["layers"][name]["constant_bytes"]) for name in names) for one in (made, wide)
+    )
+    return narrow / whole if whole else None
 
 
 def _seconds(measure: Measure, made: Json) -> float | None:

@@ -33,11 +33,21 @@ NETWORK = {
                 "precision": "4/4",
                 "compile_seconds": 12.0,
                 "tuning": {"timed": 3, "total": 3, "seconds": 200.0},
+                "layers": {
+                    "first": {"precision": "8/8", "constant_bytes": 50},
+                    "one": {"precision": "4/4", "constant_bytes": 6},
+                    "other": {"precision": "4/4", "constant_bytes": 5},
+                },
             },
             {
                 "precision": "8/8",
                 "compile_seconds": 9.0,
                 "tuning": {"timed": 0, "total": 3, "seconds": 0.1},
+                "layers": {
+                    "first": {"precision": "8/8", "constant_bytes": 50},
+                    "one": {"precision": "8/8", "constant_bytes": 12},
+                    "other": {"precision": "8/8", "constant_bytes": 10},
+                },
             },
         ],
     }
@@ -52,6 +62,8 @@ NETWORK = {
         (aim(Measure.LIMIT, 0.8), 6 / 6.4, "met"),
         (aim(Measure.OWN, 1.0), 8 / 6.4, "met"),
         (aim(Measure.BYTES, 0.5), 60 / 80, "missed by 50%"),
+        (aim(Measure.LAYERS, 0.5), 11 / 22, "met"),
+        (aim(Measure.LAYERS, 0.5, "1/1"), None, "not measured"),
         (aim(Measure.COMPILE, 30), 12.0, "met"),
         (aim(Measure.TUNE, 180), 200.0, "missed by 11%"),
         (aim(Measure.TUNE, 180, "8/8"), None, "not measured"),
