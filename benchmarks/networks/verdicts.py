@@ -65,11 +65,11 @@ def verdicts(aims: Iterable[Aim], networks: Mapping[str, Json]) -> list[Verdict]
 
 
 def _here(aim: Aim, network: Json) -> float | None:
-    if aim.measure in (Measure.COMPILE, Measure.TUNE, Measure.LAYERS):
-        made, wide = (_made(network, precision) for precision in (aim.precision, WIDE))
-        if aim.measure is Measure.LAYERS:
-            return _share(aim.precision, made, wide) if made and wide else None
+    made, wide = (_made(network, precision) for precision in (aim.precision, WIDE))
+    if aim.measure in (Measure.COMPILE, Measure.TUNE):
         return _seconds(aim.measure, made) if made else None
+    if aim.measure is Measure.LAYERS:
+        return _share(aim.precision, made, wide) if made and wide else None
     row, base = (_ours(network, precision) for precision in (aim.precision, WIDE))
     if row is None or base is None:
         return None

@@ -18,7 +18,7 @@ VNNI = load_target("x86-64-vnni")
 PAIRS = [("dot_vnni", "8/8"), ("dot_vnni", "2/2"), ("carry_save", "1/1"), ("winograd_vnni", "4/4")]
 
 
-@pass_instrument  # type: ignore[untyped-decorator]
+@pass_instrument
 class Names:
     """The passes that ran."""
 
