@@ -18,7 +18,7 @@ from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.permute import PERMUTE
 from mpqdeploy.targets.kernels.pool import Pooling
-from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
+from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, PAIRED, POPCOUNT
 from mpqdeploy.targets.kernels.sliced import BIT_SLICED
 from mpqdeploy.targets.kernels.tiles import DOT_AMX
 from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
@@ -41,7 +41,10 @@ KERNELS: tuple[Kernel, ...] = (
 
 # Those that need more of a CPU than its level has, by the features as LLVM spells them: preferred
 # to the common ones, and others. Every CPU with tiles looks bytes up, too.
-PREFERRED: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {("amx-int8", "avx512vbmi"): (DOT_AMX,)}
+PREFERRED: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {
+    ("amx-int8", "avx512vbmi"): (DOT_AMX,),
+    ("avx512vpopcntdq",): (PAIRED,),
+}
 SPECIAL: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {("avx512vbmi",): (PERMUTE,)}
 
 

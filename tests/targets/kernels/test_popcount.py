@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, POPCOUNT
+from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, PAIRED, POPCOUNT
 from mpqdeploy.targets.kernels.popcount.words import pack_words
+from mpqdeploy.targets.layout import WORD
 from tests.targets.kernels.convolutions import Case, check, convolution, grid_of, runs_here
 from tests.targets.kernels.strategies import convolutions
 
@@ -57,12 +58,45 @@ SIGNS = convolutions(
 )
 
 
+PAIRS = convolutions(
+    weights=["b"],
+    acts=["b", "u1", "u2", "s2"],
+    channels=[33, 64, 100, 128],
+    outs=[10, 17, 33, 64],
+)
+
+
 @each_level
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(case=SIGNS, extra=st.integers(0, 1))
 def test_carry_save_is_exact_for_every_geometry(isa: Isa, case: Case, extra: int) -> None:
     assert CARRY_SAVE.matches(case.step, case.tensors, isa)
     check(case, CARRY_SAVE, isa, extra)
+
+
+@each_level
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(case=PAIRS, extra=st.integers(0, 1))
+def test_pairs_are_exact_for_every_geometry(isa: Isa, case: Case, extra: int) -> None:
+    assert PAIRED.matches(case.step, case.tensors, isa)
+    check(case, PAIRED, isa, extra)
+
+
+@pytest.mark.parametrize(
+    ("channels", "words", "offered"),
+    [(33, 2, True), (96, 3, False), (160, 5, False), (224, 7, True)],
+)
+def test_pairs_are_whole_or_many(channels: int, words: int, offered: bool) -> None:
+    case = convolution(image=(1, 4, 4, channels), out=16, weights="b", acts="b")
+    assert -(-channels // WORD) == words
+    assert PAIRED.matches(case.step, case.tensors, Isa.VNNI) == offered
+
+
+@each_level
+def test_half_a_pair_is_exact(isa: Isa) -> None:
+    """Seven words: the last is paired with none."""
+    case = convolution(image=(1, 3, 5, 220), out=17, weights="b", acts="u2", padding=(1, 1, 1, 1))
+    check(case, PAIRED, isa)
 
 
 def test_declines_wide_operands() -> None:
