@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.flush import Block, Flush, Outlet, Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.popcount.adders import Registers, adder_for
 from mpqdeploy.targets.kernels.popcount.counter import Counter
-from mpqdeploy.targets.kernels.popcount.pairs import pair_activations
 from mpqdeploy.targets.kernels.register_tiles import channel_vectors
 from mpqdeploy.targets.kernels.shares import Share
 from mpqdeploy.targets.kernels.spans import cut
@@ -28,9 +30,29 @@ UNROLLED = 160  # words times pixels: some 800 instructions, half of what the de
 _OPERANDS = 4  # registers beside the counters: two of weights, one being added, one in between
 
 
+def pair_words(words: NDArray[Any]) -> NDArray[np.uint32]:
+    """Words of `pack_words`, one plane, as `[vectors, taps, words, lanes]`: the second of every
+    pair replaced by its exclusive or with the first."""
+    paired: NDArray[np.uint32] = words[:, :, :, 0].astype(np.uint32)
+    whole = paired.shape[2] // 2 * 2
+    paired[:, :, 1:whole:2] ^= paired[:, :, 0:whole:2]
+    return paired
+
+
 def words_of(geometry: Dense) -> int:
     """Words of one plane that an output adds."""
     return geometry.taps * -(-geometry.in_channels // WORD)
+
+
+def unpaired(weights: Any, vector: Any, tap: Any, word: Any, lanes: int) -> Any:
+    """The word that `pair_words` has replaced, again; all positions may be expressions."""
+    from tvm.script.ir_builder import tirx as T
+
+    index = T.ramp(0, 1, lanes)
+    own = weights[vector, tap, word, index]
+    before = weights[vector, tap, T.max(word - 1, 0), index]
+    zero = T.broadcast(T.uint32(0), lanes)
+    return T.bitwise_xor(own, T.if_then_else(word % 2 == 1, before, zero))
 
 
 class CarryNest:
@@ -68,7 +90,7 @@ class CarryNest:
         geometry = self._geometry
         self._source, self._weights = source, weights
         self._allocate()
-        pair_activations(source, self._pairs, self._words)
+        self._pair_activations()
         flush = Flush(vectors=1, lanes=self._lanes, sums=self._spill, store=store, outlet=outlet)
         with (
             T.serial(0, channel_vectors(geometry.out_channels, self._lanes)) as vector,
@@ -95,6 +117,19 @@ class CarryNest:
         count = 3 * (self._levels + 1) * self._columns + _OPERANDS
         self._registers = Registers(count, self._lanes)
         self._adder = adder_for(self._isa, self._registers)
+
+    def _pair_activations(self) -> None:
+        from tvm.script.ir_builder import tirx as T
+
+        images, rows, columns, planes, _ = self._source.shape
+        with (
+            T.serial(0, images * rows) as row,
+            T.serial(0, columns * planes) as place,
+            T.serial(0, self._words // 2) as pair,
+        ):
+            at = (row // rows, row % rows, place // planes, place % planes)
+            both = T.bitwise_xor(self._source[(*at, 2 * pair)], self._source[(*at, 2 * pair + 1)])
+            T.buffer_store(self._pairs, both, [*at, pair])
 
     def _count(
         self, origin: tuple[int, int], vector: Any, at: tuple[Any, Any, Any], pixels: int

@@ -14,10 +14,11 @@ from mpqdeploy.targets.kernels.geometry import dense, operand_of_dense, padded_b
 from mpqdeploy.targets.kernels.popcount.carry_nest import (
     UNROLLED,
     CarryNest,
+    pair_words,
+    unpaired,
     words_of,
 )
 from mpqdeploy.targets.kernels.popcount.counted import Counted, countable
-from mpqdeploy.targets.kernels.popcount.pairs import pair_words, unpaired
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import WORD, Layout, Layouts, planes
 from mpqdeploy.targets.program import Step

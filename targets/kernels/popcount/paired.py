@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import dense, operand_of_dense, padded_buffer
 from mpqdeploy.targets.kernels.popcount.counted import Counted, countable
-from mpqdeploy.targets.kernels.popcount.pair_nest import PairInner, PairNest
-from mpqdeploy.targets.kernels.popcount.pairs import pair_words, unpaired
+from mpqdeploy.targets.kernels.popcount.pair_nest import PairNest
+from mpqdeploy.targets.kernels.popcount.pairs import Pairs
 from mpqdeploy.targets.kernels.register_tiles import Tile, tiles_for
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.layout import WORD, Layout, Layouts, planes
 from mpqdeploy.targets.program import Step
 
 # Digits and carries so far; operands and weights need the other registers.
-REGISTERS = {Isa.VNNI: 26, Isa.AVX2: 8, Isa.PORTABLE: 8}
+REGISTERS = {Isa.VNNI: 22, Isa.AVX2: 8, Isa.PORTABLE: 8}
 MOST_WASTED = 7  # words: half a pair of fewer costs more than pairs save
 
 
@@ -32,7 +29,7 @@ class PairedKernel:
     """Population counts of carries, on every instruction-set level."""
 
     name = "paired"
-    version = 1
+    version = 2
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = countable(step, tensors)
@@ -61,9 +58,10 @@ class PairedKernel:
         counted, lanes = Counted.of(step, tensors, isa.lanes), isa.lanes
         geometry, start = counted.geometry, counted.start
         source = padded_buffer("bits", counted.conv.input, layouts, geometry.padding)
-        words = _whole_pairs(counted.words)
+        pairs = Pairs(words=counted.words.shape[2], planes=counted.planes)
+        words = pairs.pack(counted.words)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
-        inner = PairInner(counted.words.shape[2], counted.planes)
+        nest = PairNest(geometry, isa, tile, pairs)
         border = counted.border()
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
         with IRBuilder() as builder, T.prim_func():
@@ -71,31 +69,25 @@ class PairedKernel:
             buffer = declare("source", source, tensors)
             epilogue.declare_reads()
             weights = T.arg("weights", T.buffer(words.shape, "uint32"))
+            table = nest.declare(buffer, weights)
             starts = T.arg("start", T.buffer(start.shape, "int32"))
             epilogue.declare_constants()
             epilogue.declare_writes()
-            inner.bind(buffer)
             origin = geometry.origin(source.layout)
+            index = T.ramp(0, 1, lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 border.prepare(
-                    lambda vector, tap, word, _: unpaired(weights, vector, tap, word, lanes)
+                    lambda vector, tap, word, _: pairs.unpaired(weights, vector, tap, word, index)
                 )
                 store = border.correcting(counted.finishing(starts, epilogue.store))
-                nest = PairNest(geometry, isa, tile, inner, weights)
                 nest.emit(origin, store, epilogue, share, Following.of(schedule, starts))
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),
-            constants=(words, start, *epilogue.constants),
+            constants=(words, *table, start, *epilogue.constants),
             writes=epilogue.writes,
         )
-
-
-def _whole_pairs(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """`pair_words` of an even number of words, the last of which may be 0."""
-    missing = words.shape[2] % 2
-    return pair_words(np.pad(words, ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0))))
 
 
 PAIRED = PairedKernel()

@@ -1,47 +1,77 @@
-"""Words of input channels in pairs (x_0, x_0 ^ x_1): see `counter`.
+"""`Pairs`: words of input channels in pairs (x_0, x_0 ^ x_1), see `counter`, as a list of steps.
 
-Weights are packed that way; the activations' exclusive ors are formed once per call.
+Weights are packed that way. The activations' pairs are formed once per call, next to each other:
+a step reads two words of a pixel.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def pair_words(words: NDArray[Any]) -> NDArray[np.uint32]:
-    """Words of `pack_words`, one plane, as `[vectors, taps, words, lanes]`: the second of every
-    pair replaced by its exclusive or with the first."""
-    paired: NDArray[np.uint32] = words[:, :, :, 0].astype(np.uint32)
-    whole = paired.shape[2] // 2 * 2
-    paired[:, :, 1:whole:2] ^= paired[:, :, 0:whole:2]
-    return paired
+from mpqdeploy.targets.kernels.geometry import Dense
 
 
-def unpaired(weights: Any, vector: Any, tap: Any, word: Any, lanes: int) -> Any:
-    """The word that `pair_words` has replaced, again; all positions may be expressions."""
-    from tvm.script.ir_builder import tirx as T
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Of `words` words of a pixel's channels, in each of `planes`, those of the activations."""
 
-    index = T.ramp(0, 1, lanes)
-    own = weights[vector, tap, word, index]
-    before = weights[vector, tap, T.max(word - 1, 0), index]
-    zero = T.broadcast(T.uint32(0), lanes)
-    return T.bitwise_xor(own, T.if_then_else(word % 2 == 1, before, zero))
+    words: int
+    planes: int
 
+    @property
+    def each(self) -> int:
+        """Pairs of a pixel's plane; the last of an odd number of words is paired with none."""
+        return -(-self.words // 2)
 
-def pair_activations(source: Any, pairs: Any, words: int) -> None:
-    """Emits the exclusive ors of the first `words` words of every pixel of `source`, a bits buffer,
-    to `pairs`, `[N, H, W, planes, pairs]`; the last of an odd number stays as it is, where `pairs`
-    has a place for it."""
-    from tvm.script.ir_builder import tirx as T
+    @property
+    def pitch(self) -> int:
+        """Words that a pixel's pairs take."""
+        return 2 * self.each * self.planes
 
-    images, rows, columns, planes, _ = source.shape
-    with T.serial(0, images * rows) as row, T.serial(0, columns * planes) as place:
-        at = (row // rows, row % rows, place // planes, place % planes)
-        with T.serial(0, words // 2) as pair:
-            both = T.bitwise_xor(source[(*at, 2 * pair)], source[(*at, 2 * pair + 1)])
-            T.buffer_store(pairs, both, [*at, pair])
-        if words % 2 and int(pairs.shape[-1]) > words // 2:
-            T.buffer_store(pairs, source[(*at, words - 1)], [*at, words // 2])
+    def pack(self, words: NDArray[np.generic]) -> NDArray[np.uint32]:
+        """Words of `pack_words`, one plane, as `[vectors, steps, 2, lanes]`."""
+        vectors, taps, _, _, lanes = words.shape
+        whole = np.zeros((vectors, taps, 2 * self.each, lanes), np.uint32)
+        whole[:, :, : self.words] = words[:, :, :, 0]
+        whole[:, :, 1::2] ^= whole[:, :, ::2]
+        return whole.reshape(vectors, taps * self.each, 2, lanes)
+
+    def table(self, geometry: Dense, width: int) -> NDArray[np.int32]:
+        """Where the steps read, from the first word of an output pixel's first tap on, in an input
+        buffer of rows of `width` pixels."""
+        (height, across), (down, apart) = geometry.kernel, geometry.dilation
+        pixels = np.add.outer(np.arange(height) * down * width, np.arange(across) * apart)
+        places = np.add.outer(pixels.reshape(-1) * self.pitch, np.arange(self.each) * 2)
+        return places.reshape(-1).astype(np.int32)
+
+    def emit(self, source: Any) -> Any:
+        """Emits the pairs of a bits buffer's words; returns their buffer, of one dimension."""
+        from tvm.script.ir_builder import tirx as T
+
+        images, rows, columns, planes, _ = (int(extent) for extent in source.shape)
+        pixels = images * rows * columns
+        pairs = T.alloc_buffer((pixels * self.pitch,), "uint32", scope="global")
+        with T.serial(0, pixels) as pixel, T.serial(0, planes) as plane:
+            row = pixel // columns
+            at = (row // rows, row % rows, pixel % columns, plane)
+            for pair in range(self.each):
+                place = ((pixel * planes + plane) * self.each + pair) * 2
+                first = source[(*at, 2 * pair)]
+                both = first
+                if 2 * pair + 1 < self.words:
+                    both = T.bitwise_xor(first, source[(*at, 2 * pair + 1)])
+                T.buffer_store(pairs, first, [place])
+                T.buffer_store(pairs, both, [place + 1])
+        return pairs
+
+    def unpaired(self, weights: Any, vector: Any, tap: Any, word: Any, index: Any) -> Any:
+        """A word of the weights as it was before `pack`; all positions may be expressions."""
+        from tvm.script.ir_builder import tirx as T
+
+        step = tap * self.each + word // 2
+        first, own = weights[vector, step, 0, index], weights[vector, step, word % 2, index]
+        return T.bitwise_xor(own, T.if_then_else(word % 2 == 1, first, T.bitwise_xor(own, own)))
