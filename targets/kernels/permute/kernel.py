@@ -48,7 +48,7 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 class PermuteKernel:
     """A lookup takes 256 one-bit products with 16 lanes, or 320."""
 
-    version = 6
+    version = 7
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro

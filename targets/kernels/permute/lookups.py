@@ -39,6 +39,7 @@ class Lookups(ABC):
     parts = 1
     geometry: Dense
     groups: int
+    unit: int  # of groups: see `Tables`
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class Lookups(ABC):
         """The tables of a row of the input buffer."""
         from tvm.script.ir_builder import tirx as T
 
-        tables = Tables(self.micro, self._channels, self._group, self.term)
+        tables = Tables(self.micro, self._channels, self._group, self.unit, self.term)
         with T.serial(0, int(self._source.shape[2])) as x:
             tables.build(Bytes(self._source, (n, y, x), 0), self.tables((n, y, x), 0))
 

@@ -88,6 +88,8 @@ class Mirrored(Lookups):
     `largest` is 2^k - 1, and bounds a stored activation; the kernel has no dilation across.
     """
 
+    unit = 1  # a group without channels has a factor of 0
+
     def __init__(
         self,
         geometry: Dense,

@@ -76,6 +76,8 @@ class Sets(Lookups):
     `largest` bounds a stored activation, and is 2^k - 1 for bipolar weights.
     """
 
+    unit = GROUPS
+
     def __init__(
         self,
         geometry: Dense,

@@ -33,12 +33,14 @@ SOURCES = (64, 32, 16)  # bytes that a vector is picked from: what a pixel has, 
 class Tables:
     """The tables of a pixel: of every `group` neighbouring ones of its `channels`.
 
+    `unit`: groups that are looked up if one of them has channels, 1 or `GROUPS`.
     `term`: of a channel's values, what it adds to every entry, by the bit that stands for it.
     """
 
     micro: Micro
     channels: int
     group: int
+    unit: int
     term: Callable[[Any, int], Any]
 
     def build(self, pixel: Bytes, target: Bytes) -> None:
@@ -64,17 +66,20 @@ class Tables:
 
     def _halves(self, source: Any, first: int, present: int) -> tuple[Any, Any]:
         """The sums of both halves of up to 16 groups, from the `first` byte of `source` on, by
-        group and by number; channels from the `present`-th on are none, and cleared."""
+        group and by number; channels from the `present`-th on are none, and cleared where they are
+        looked up."""
         from tvm.script.ir_builder import tirx as T
 
         sums: list[Any] = [None, None]
         always = self.group - INDEX  # channels in every set
+        read = -(-present // (self.group * self.unit)) * self.group * self.unit
         for i in range(self.group):
             bit = i - always
             channel = NUMBERS // (1 << HALF) * self.group + i
             value = self.micro.pick(source, constant(channel + first))
-            if present % (self.group * GROUPS):
-                value = T.bitwise_and(value, constant(255 * (channel < present)))
+            missing = (channel >= present) & (channel < read)
+            if missing.any():
+                value = T.bitwise_and(value, constant(255 * ~missing))
             value = value if bit < 0 else self.term(value, bit % HALF)
             half = max(bit, 0) // HALF
             sums[half] = value if sums[half] is None else sums[half] + value
