@@ -39,10 +39,10 @@ from mpqdeploy.targets.kernels.winograd.plan import Plan, WinogradTile, tiles_of
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Grid, Step
 
-# With fewer the transforms outweigh the products: 16 channels, and images of 8 x 8, were never
+# With fewer the transforms outweigh the products: 16 channels, and images of 5 x 5, were never
 # faster than by direct dot products.
 LEAST_CHANNELS = 32
-LEAST_PIXELS = 100
+LEAST_PIXELS = 36
 
 
 class WinogradKernel:
