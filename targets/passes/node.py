@@ -38,7 +38,9 @@ class Node:
         return value
 
     def number(self, name: str, default: float) -> float:
-        value = self._attributes.get(name, default)
+        if name not in self._attributes:
+            return default
+        value = self._attributes[name]
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise self.error(f"its attribute {name} is no finite number")
         return float(value)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
+from tests.targets import token_graphs
 from tests.targets.graphs import CUSTOM_OPS, DOMAIN, GRAPHS
 from tests.targets.wild import WILD, network
 
@@ -48,6 +49,7 @@ def seeds() -> list[ModelProto]:
     makers: list[Callable[[], ModelProto]] = [
         *(lambda make=make: make(1) for make in GRAPHS.values()),  # type: ignore[misc]
         *(lambda build=build: network(build, batch=1) for build in WILD.values()),  # type: ignore[misc]
+        *(lambda build=build: token_graphs.model(build) for build in token_graphs.BUILDS),  # type: ignore[misc]
     ]
     return [make() for make in makers]
 

@@ -126,6 +126,8 @@ WILD: dict[str, Build] = {
     "sqrt": node("Sqrt"),
     "relu6": node("Clip", 0.0, 6.0),
     "hard_tanh": node("Clip", -1.0, 1.0),
+    "clip_below": node("Clip", -0.3),
+    "clip_above": lambda builder, x: builder.node("Clip", [x, "", builder.constant(0.7)]),
     "hard_sigmoid": node("HardSigmoid", alpha=0.25, beta=0.4),
     "hard_swish": node("HardSwish"),
     "leaky_relu": chain(convolved, node("LeakyRelu", alpha=0.1)),

@@ -1,0 +1,77 @@
+"""tokens: products over the last axis, as convolutions: the same values, and hardly a Transpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+from qonnx.transformation.infer_shapes import InferShapes
+
+from mpqdeploy.targets.passes.normalize import normalize
+from mpqdeploy.targets.program import Conv
+from tests.targets.agreeing import runs
+from tests.targets.graphs import GraphBuilder
+from tests.targets.token_graphs import (
+    BUILDS,
+    Build,
+    biased,
+    chances,
+    classifier,
+    clipped,
+    flattened,
+    matrix,
+    mean,
+    mixer,
+    mlp,
+    model,
+    signs,
+)
+
+# Transposes that are left: of the input, and of an output or of what wants features last.
+LEFT = {mlp: 2, mixer: 3, classifier: 1, chances: 2, flattened: 2, signs: 2, clipped: 2, mean: 1}
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
+def test_values_stay_and_transposes_meet(build: Build) -> None:
+    given = model(build)
+    original = ModelWrapper(given, make_deepcopy=True).transform(InferShapes())
+    normal = normalize(given)
+    x = np.random.default_rng(0).normal(size=(1, 6, 10)).astype(np.float32)
+    expected = execute_onnx(original, {"x": x}, return_full_exec_context=True)
+    got = execute_onnx(normal, {"x": x}, return_full_exec_context=True)
+    np.testing.assert_allclose(got["y"], expected["y"], rtol=1e-5, atol=1e-5)
+    common = {name for node in normal.graph.node for name in node.output} & set(expected)
+    for name in common - {"y"}:
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-5)
+    fed = {"x"}
+    for node in normal.graph.node:
+        fed.update(node.output if fed.intersection(node.input) else ())
+    turned = [n for n in normal.graph.node if n.op_type == "Transpose" and n.input[0] in fed]
+    assert len(turned) == LEFT[build]
+    assert not any(node.op_type == "MatMul" for node in normal.graph.node)
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
+def test_products_of_tokens_compile(build: Build, tmp_path: Path) -> None:
+    program = runs(model(build), tmp_path, "host")
+    assert not any(step.fallback for step in program.steps if isinstance(step.anchor, Conv))
+    assert any(isinstance(step.anchor, Conv) for step in program.steps)
+
+
+def test_features_last_in_images(tmp_path: Path) -> None:
+    """`[N, H, W, F]`, as networks with channels last have it, in a batch."""
+
+    def build(builder: GraphBuilder, x: str) -> str:
+        return biased(builder, matrix(builder, x, 10, 17), 17)
+
+    program = runs(model(build, (2, 3, 5, 10)), tmp_path)
+    assert program.outputs[0].shape == (2, 3, 5, 17)
+
+
+def test_flat_products_stay_as_they_are() -> None:
+    builder = GraphBuilder(0, (1, 10))
+    given = builder.model(matrix(builder, builder.quant("x", 8, signed=True), 10, 4))
+    assert any(node.op_type == "MatMul" for node in normalize(given).graph.node)
