@@ -1,4 +1,4 @@
-"""Small random QONNX graphs of tokens `[N, T, F]`: products over the last axis, and what follows."""
+"""Small random QONNX graphs of tokens `[N, T, F]`: products over the last axis."""
 
 from __future__ import annotations
 

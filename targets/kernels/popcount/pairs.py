@@ -46,7 +46,8 @@ class Pairs:
         (height, across), (down, apart) = geometry.kernel, geometry.dilation
         pixels = np.add.outer(np.arange(height) * down * width, np.arange(across) * apart)
         places = np.add.outer(pixels.reshape(-1) * self.pitch, np.arange(self.each) * 2)
-        return places.reshape(-1).astype(np.int32)
+        table: NDArray[np.int32] = places.reshape(-1).astype(np.int32)
+        return table
 
     def emit(self, source: Any) -> Any:
         """Emits the pairs of a bits buffer's words; returns their buffer, of one dimension."""
