@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.kernels.depthwise import Depthwise
 from mpqdeploy.targets.kernels.direct import Direct
-from mpqdeploy.targets.kernels.dot import DOT_KERNELS
+from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DOT_VBMI
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.kernels.float_conv import FloatConvolution
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
@@ -21,7 +21,7 @@ from mpqdeploy.targets.kernels.pool import Pooling
 from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, PAIRED, POPCOUNT
 from mpqdeploy.targets.kernels.sliced import BIT_SLICED
 from mpqdeploy.targets.kernels.tiles import DOT_AMX
-from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS
+from mpqdeploy.targets.kernels.winograd import WINOGRAD_KERNELS, WINOGRAD_VBMI
 
 KERNELS: tuple[Kernel, ...] = (
     BIT_SLICED,
@@ -47,6 +47,10 @@ PREFERRED: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {
 }
 SPECIAL: Mapping[tuple[str, ...], tuple[Kernel, ...]] = {("avx512vbmi",): (PERMUTE,)}
 
+# The same kernels, by their name, whose epilogues look bytes up where the CPU does.
+VBMI = "avx512vbmi"
+LOOKING_UP: Mapping[str, Kernel] = {kernel.name: kernel for kernel in (DOT_VBMI, WINOGRAD_VBMI)}
+
 
 def kernels_for(features: Iterable[str]) -> tuple[Kernel, ...]:
     """The kernels of a target with these features beyond its level's."""
@@ -60,12 +64,18 @@ def kernels_for(features: Iterable[str]) -> tuple[Kernel, ...]:
         ]
         for table in (PREFERRED, SPECIAL)
     )
-    return (*preferred, *KERNELS, *special)
+    common = KERNELS
+    if VBMI in given:
+        common = tuple(LOOKING_UP.get(kernel.name, kernel) for kernel in KERNELS)
+    return (*preferred, *common, *special)
 
 
 def every_kernel() -> tuple[Kernel, ...]:
-    """The kernels of a target that has all features."""
-    return kernels_for(feature for needed in (*PREFERRED, *SPECIAL) for feature in needed)
+    """The kernels of a target that has all features, the common ones as every CPU of their level
+    runs them."""
+    tables = (PREFERRED, SPECIAL)
+    needing = [kernel for table in tables for some in table.values() for kernel in some]
+    return (*needing, *KERNELS)
 
 
 def versions() -> list[list[str | int]]:

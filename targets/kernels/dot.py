@@ -56,13 +56,17 @@ SUMS = 8 << 10  # most bytes of sums that rest between two parts
 
 
 class DotKernel:
-    """One dense convolution step on the instruction-set level of its `Micro`."""
+    """One dense convolution step on the instruction-set level of its `Micro`.
 
-    version = 12
+    `tables`: whether the CPU looks bytes up, too (see `Epilogue`).
+    """
 
-    def __init__(self, micro: Micro) -> None:
+    version = 13
+
+    def __init__(self, micro: Micro, *, tables: bool = False) -> None:
         self.micro = micro
         self.name = micro.name
+        self._tables = tables
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         return isa == self.micro.isa and dot_operand(step, tensors) is not None
@@ -108,7 +112,7 @@ class DotKernel:
         plan = _Plan.of(step.name, reading, conv.weight_grid, self.micro, schedule)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
         nest = plan.nest(isa)
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
+        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -206,3 +210,4 @@ def lowered(store: Store, shift: int, lanes: int) -> Store:
 
 
 DOT_KERNELS = tuple(DotKernel(micro) for micro in MICROS)
+DOT_VBMI = DotKernel(MICROS[0], tables=True)

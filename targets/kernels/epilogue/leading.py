@@ -3,7 +3,7 @@
 A residual stream is rounded to its own width, and once more to the next layer's grid. The second
 code is a function of the first, which is computed for 64 codes at a time, whether the first one is
 written as well or not: by comparisons, where it has few values; else from a table, where the CPU
-has one; else by a staircase.
+has one and a single lookup will do; else by a staircase.
 """
 
 from __future__ import annotations
@@ -51,10 +51,12 @@ def leads(value: Quant, known: Grid, *, tables: bool = False) -> Way | None:
     few = Thresholds.of(stored, wanted)
     if few is not None:
         return few
-    if tables:
-        return Table.of(stored, wanted)
+    table = Table.of(stored, wanted) if tables else None
+    if table is not None and table.first is not None:  # one lookup
+        return table
     slope = float(np.diff(before).max(initial=0.0))
-    return fitted(stored, wanted, slope, value.grid.high - storage_offset(value.grid))
+    high = value.grid.high - storage_offset(value.grid)
+    return fitted(stored, wanted, slope, high) or table
 
 
 def of_codes(expr: Expr, value: Quant, known: Grid) -> tuple[NDArray[np.int64], Floats]:

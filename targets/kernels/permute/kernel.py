@@ -32,7 +32,7 @@ from mpqdeploy.targets.kernels.lookup_nest import plane_factors
 from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.permute import mirrored, sets
 from mpqdeploy.targets.kernels.permute.lookups import Lookups
-from mpqdeploy.targets.kernels.permute.micro import Micro
+from mpqdeploy.targets.kernels.permute.micro import Micro, Vpermb
 from mpqdeploy.targets.kernels.permute.ring import RingNest
 from mpqdeploy.targets.kernels.register_tiles import Tile, tiles_for
 from mpqdeploy.targets.kernels.shares import sharing
@@ -48,7 +48,7 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 class PermuteKernel:
     """A lookup takes 256 one-bit products with 16 lanes, or 320."""
 
-    version = 7
+    version = 8
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -104,7 +104,8 @@ class PermuteKernel:
             if inner.ring
             else RegisterNest(inner.geometry, isa, tile, inner)
         )
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
+        tables = isinstance(self.micro, Vpermb)
+        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)

@@ -49,9 +49,10 @@ class WinogradKernel:
     """One 3 x 3 convolution step on the instruction-set level of its `Micro`.
 
     `least_channels` (of the input) and `least_pixels` (of the output): it declines smaller ones.
+    `tables`: whether the CPU looks bytes up, too (see `Epilogue`).
     """
 
-    version = 6
+    version = 7
 
     def __init__(
         self,
@@ -59,7 +60,9 @@ class WinogradKernel:
         *,
         least_channels: int = LEAST_CHANNELS,
         least_pixels: int = LEAST_PIXELS,
+        tables: bool = False,
     ) -> None:
+        self._tables = tables
         self._least_channels = least_channels
         self._least_pixels = least_pixels
         self.micro = micro
@@ -118,7 +121,7 @@ class WinogradKernel:
         together = _together(plan, conv.weight_grid)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa)
+        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -187,3 +190,4 @@ def _padding(geometry: Dense, filtering: Filtering) -> tuple[int, int, int, int]
 
 
 WINOGRAD_KERNELS = tuple(WinogradKernel(micro) for micro in MICROS)
+WINOGRAD_VBMI = WinogradKernel(MICROS[0], tables=True)

@@ -21,8 +21,9 @@ NEEDED = {
 
 
 def target_for(isa: Isa, kernel: Kernel | None = None) -> Target:
-    """The level, with the features of a kernel that is not on all CPUs of it."""
-    features = getattr(kernel, "features", NEEDED.get(kernel.name, ()) if kernel else ())
+    """The level, with the features of a kernel that is not on all CPUs of the VNNI level."""
+    beyond = kernel is not None and isa is Isa.VNNI
+    features = getattr(kernel, "features", NEEDED.get(kernel.name, ())) if beyond else ()
     return replace(LEVELS[isa], features=features)
 
 

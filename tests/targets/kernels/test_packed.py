@@ -249,9 +249,14 @@ def test_few_values_are_counted_by_thresholds() -> None:
         way = leads(narrowed(first, Grid(bits=bits, signed=False), 0.0123), first.grid)
         assert isinstance(way, Thresholds)
         assert len(way.thresholds) == count
-    for tables, kind in ((False, Staircase), (True, Table)):
-        way = leads(narrowed(first, Grid(bits=4, signed=False), 0.0588), first.grid, tables=tables)
-        assert isinstance(way, kind)
+
+
+def test_one_lookup_is_preferred_to_a_staircase_and_two_are_not() -> None:
+    """4 bits of which 8 bits take 240 codes, and 120."""
+    first, grid = Quant(x=halves(16), grid=STREAMS[0]), Grid(bits=4, signed=False)
+    for slope, kind in ((0.0588, Staircase), (0.12, Table)):
+        assert isinstance(leads(narrowed(first, grid, slope), first.grid), Staircase)
+        assert isinstance(leads(narrowed(first, grid, slope), first.grid, tables=True), kind)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])

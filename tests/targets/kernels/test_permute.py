@@ -165,6 +165,14 @@ def test_wider_codes_and_large_images_are_left_to_others() -> None:
     assert not fitting(large, PERMUTE, Isa.VNNI)
 
 
+def test_common_kernels_look_bytes_up_with_vbmi() -> None:
+    """Other objects of the same names: a stored latency is of a CPU, which has it or has not."""
+    with_tables = {kernel.name: kernel for kernel in kernels_for(ZEN4.features)}
+    changed = {kernel.name for kernel in KERNELS if with_tables[kernel.name] is not kernel}
+    assert changed == {"dot_vnni", "winograd_vnni"}
+    assert {kernel.name for kernel in KERNELS} <= set(with_tables)
+
+
 def test_only_targets_with_vbmi_are_offered_it() -> None:
     assert PERMUTE in kernels_for(ZEN4.features)
     assert kernels_for(()) == KERNELS

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
+from mpqdeploy.targets.kernels import kernels_for
 from mpqdeploy.targets.kernels.popcount import CARRY_SAVE, PAIRED, POPCOUNT
 from mpqdeploy.targets.kernels.popcount.words import pack_words
 from mpqdeploy.targets.layout import WORD
@@ -90,6 +91,11 @@ def test_pairs_are_whole_or_many(channels: int, words: int, offered: bool) -> No
     case = convolution(image=(1, 4, 4, channels), out=16, weights="b", acts="b")
     assert -(-channels // WORD) == words
     assert PAIRED.matches(case.step, case.tensors, Isa.VNNI) == offered
+
+
+def test_pairs_are_for_cpus_that_count_bits() -> None:
+    assert PAIRED is kernels_for(("avx512vpopcntdq",))[0]
+    assert PAIRED not in kernels_for(("avx512vbmi",))
 
 
 @each_level
