@@ -54,6 +54,7 @@ class PairNest(RegisterNest):
 
     def __init__(self, geometry: Dense, isa: Isa, tile: Tile, pairs: Pairs) -> None:
         self._inner = PairInner(pairs)
+        # Its own start, accumulation and rest take the place of the arithmetic of an `Inner`.
         super().__init__(geometry, isa, tile, self._inner)  # type: ignore[arg-type]
         self._isa = isa
         self._pairs = pairs

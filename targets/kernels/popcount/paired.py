@@ -22,7 +22,7 @@ from mpqdeploy.targets.program import Step
 
 # Digits and carries so far; operands and weights need the other registers.
 REGISTERS = {Isa.VNNI: 22, Isa.AVX2: 8, Isa.PORTABLE: 8}
-MOST_WASTED = 7  # words: half a pair of fewer costs more than pairs save
+LEAST_ODD = 7  # words of an odd number: with fewer, half a pair costs more than pairs save
 
 
 class PairedKernel:
@@ -36,7 +36,7 @@ class PairedKernel:
         if found is None or not found[0].weight_grid.bipolar:
             return False
         words = -(-dense(step, tensors).in_channels // WORD)
-        return words % 2 == 0 or words >= MOST_WASTED
+        return words % 2 == 0 or words >= LEAST_ODD
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
         _, _, grid = operand_of_dense(step, tensors)
