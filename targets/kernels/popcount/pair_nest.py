@@ -24,9 +24,11 @@ from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.popcount.adders import Registers, adder_for
 from mpqdeploy.targets.kernels.popcount.pairs import Pairs
+from mpqdeploy.targets.kernels.prefetch import prefetch_line
 from mpqdeploy.targets.kernels.register_tiles import Level, Tile
 from mpqdeploy.targets.kernels.shares import Share
 
+PAIR = 2  # words, each a line for 16 output channels
 _OPERANDS = 5  # of an addition, beside the weights: the digit, the first word, sum and carry, one
 
 
@@ -105,6 +107,7 @@ class PairNest(RegisterNest):
         self._ask("block", o, block.number)
         with T.serial(0, int(self._table.shape[0])) as step:
             offset = T.bind(self._table[step])
+            self._prefetch(o, block, step)
 
             def first(y: Any, x: Any) -> Any:
                 """The first word of output pixel (y, x) that this step reads."""
@@ -113,6 +116,18 @@ class PairNest(RegisterNest):
                 return pixel * self._pairs.pitch + offset
 
             self._add(block, step, first)
+
+    def _prefetch(self, o: Any, block: Block, step: Any) -> None:
+        """Ask for a line of the next tile's weights: all of them are more than a first-level cache
+        holds, and the processor's own prefetchers stop at every page."""
+        from tvm.script.ir_builder import tirx as T
+
+        vectors, steps = self.tile.vectors, int(self._table.shape[0])
+        lines = vectors * steps * PAIR
+        line = T.min(block.number * steps + step, lines - 1)
+        first = (o + 1) * lines + line
+        place = (first // (steps * PAIR), first // PAIR % steps, first % PAIR, 0)
+        prefetch_line(self._weights[place])
 
     def _add(self, block: Block, position: Any, activations: Callable[[Any, Any], Any]) -> None:
         vectors, planes = self.tile.vectors, self._pairs.planes

@@ -29,7 +29,7 @@ class PairedKernel:
     """Population counts of carries, on every instruction-set level."""
 
     name = "paired"
-    version = 2
+    version = 3
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         found = countable(step, tensors)
