@@ -39,8 +39,8 @@ _OF_TWO = ("Add", "Sub", "Mul")
 def products_of_tokens(model: ModelWrapper) -> bool:
     """Rewrite these products in place; whether there were any.
 
-    Every tensor keeps its name and values, but for new ones in between, whose names end in
-    `_features_first`; shapes of those have to be inferred.
+    Every tensor keeps its name and values, but for new ones in between, whose shapes have to be
+    inferred.
     """
     rewriting = _Rewriting(model)
     found = [node for node in list(model.graph.node) if rewriting.is_product(node)]
@@ -73,6 +73,7 @@ class _Rewriting:
         self._known = _known(model)
         self._turned: dict[str, str] = {}  # features first, of tensors with the features last
         self._backs: list[NodeProto] = []
+        self._tag = _unused(model, "features_first")  # in all new names
 
     def is_product(self, node: NodeProto) -> bool:
         if node.op_type != "MatMul" or node.input[0] in self._known:
@@ -85,7 +86,7 @@ class _Rewriting:
         """A product by three nodes; the convolution has its name."""
         rank = len(self._model.get_tensor_shape(node.input[0]))
         weights = self._moved_weights(node.input[1], rank)
-        result = f"{node.output[0]}_features_first"
+        result = self._name(node.output[0])
         inputs = [self._features_first(node.input[0], rank), weights]
         name = node.name or node.output[0]
         self._add(helper.make_node("Conv", inputs, [result], name=name))
@@ -191,11 +192,14 @@ class _Rewriting:
 
     def _set_axes(self, mean: NodeProto, axes: list[int]) -> None:
         if len(mean.input) > 1 and mean.input[1]:
-            mean.input[1] = self._constant(f"{mean.output[0]}_axes", np.array(axes))
+            mean.input[1] = self._constant(self._name(mean.output[0], "_axes"), np.array(axes))
         else:
             _set(mean, axes=axes)
 
     # -- names ---------------------------------------------------------------------------------
+
+    def _name(self, of: str, what: str = "") -> str:
+        return f"{of}{what}_{self._tag}"
 
     def _before(self, name: str, rank: int) -> str:
         """A computed tensor with its features first."""
@@ -207,7 +211,7 @@ class _Rewriting:
 
     def _features_first(self, name: str, rank: int) -> str:
         if name not in self._turned:
-            result = f"{name}_to_features_first"
+            result = self._name(name, "_to")
             attributes = {"perm": _first(rank), "name": result}
             self._add(helper.make_node("Transpose", [name], [result], **attributes))
             self._turned[name] = result
@@ -216,11 +220,11 @@ class _Rewriting:
     def _behind(self, reader: NodeProto, rank: int) -> None:
         """The old output of a node that now writes it with the features first."""
         output = reader.output[0]
-        reader.output[0] = f"{output}_features_first"
+        reader.output[0] = self._name(output)
         self._back(reader.output[0], output, rank)
 
     def _back(self, source: str, target: str, rank: int) -> None:
-        name = f"{target}_to_features_last"
+        name = self._name(target, "_from")
         back = helper.make_node("Transpose", [source], [target], name=name, perm=_last(rank))
         self._backs.append(self._add(back))
 
@@ -233,19 +237,20 @@ class _Rewriting:
         array = self._model.get_initializer(name)
         if array is not None:
             moved = array.reshape(whole).transpose(_first(rank))
-            return self._constant(f"{name}_features_first", np.ascontiguousarray(moved))
+            return self._constant(self._name(name, f"_{rank}"), np.ascontiguousarray(moved))
         reshaped = self._reshaped(name, whole)
-        return self._known_node("Transpose", [reshaped], f"{name}_features_first", _first(rank))
+        return self._known_node("Transpose", [reshaped], self._name(reshaped), _first(rank))
 
     def _moved_weights(self, name: str, rank: int) -> str:
         """`[F, O]` as the weights `[O, F, 1]` or `[O, F, 1, 1]` of a convolution."""
         inner, out = self._model.get_tensor_shape(name)
-        turned = self._known_node("Transpose", [name], f"{name}_outputs_first", [1, 0])
+        turned = self._known_node("Transpose", [name], self._name(name, "_turned"), [1, 0])
         return self._reshaped(turned, [out, inner, *[1] * (rank - 2)])
 
     def _reshaped(self, name: str, shape: Sequence[int]) -> str:
-        extents = self._constant(f"{name}_shape", np.array(shape, np.int64))
-        return self._known_node("Reshape", [name, extents], f"{name}_reshaped")
+        size = "x".join(map(str, shape))
+        extents = self._constant(self._name(size), np.array(shape, np.int64))
+        return self._known_node("Reshape", [name, extents], self._name(name, f"_{size}"))
 
     def _known_node(
         self, op: str, inputs: list[str], result: str, perm: Sequence[int] | None = None
@@ -266,6 +271,16 @@ class _Rewriting:
     def _add(self, node: NodeProto) -> NodeProto:
         self._graph.node.append(node)
         return self._graph.node[-1]
+
+
+def _unused(model: ModelWrapper, tag: str) -> str:
+    """`tag`, made longer until no name in the graph has it."""
+    names = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        names.update((node.name, *node.input, *node.output))
+    while any(tag in name for name in names):
+        tag += "_"
+    return tag
 
 
 def _known(model: ModelWrapper) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
@@ -75,3 +76,33 @@ def test_flat_products_stay_as_they_are() -> None:
     builder = GraphBuilder(0, (1, 10))
     given = builder.model(matrix(builder, builder.quant("x", 8, signed=True), 10, 4))
     assert any(node.op_type == "MatMul" for node in normalize(given).graph.node)
+
+
+def same_values(given: onnx.ModelProto, shape: tuple[int, ...]) -> bool:
+    original = ModelWrapper(given, make_deepcopy=True).transform(InferShapes())
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected, got = (execute_onnx(net, {"x": x})["y"] for net in (original, normalize(given)))
+    return bool(np.allclose(got, expected, rtol=1e-5, atol=1e-5))
+
+
+def test_one_matrix_and_bias_for_inputs_of_three_and_four_axes() -> None:
+    builder = GraphBuilder(5, (2, 3, 4, 10))
+    x = builder.quant("x", 8, signed=True)
+    weights = builder.node("Transpose", [builder.weights((10, 10), 4)], perm=[1, 0])
+    bias = builder.quant(builder.constant(builder.rng.normal(0, 0.3, 10)), 8, signed=True)
+    y = builder.quant(builder.add(builder.node("MatMul", [x, weights], 10), bias), 8, signed=True)
+    y = builder.node("Reshape", [y, builder.constant(np.array([2, 12, 10]), np.int64)])
+    y = builder.add(builder.node("MatMul", [y, weights], 10), bias)
+    assert same_values(builder.model(y), (2, 3, 4, 10))
+
+
+def test_a_name_that_the_file_has_is_not_taken() -> None:
+    given = model(mlp)
+    product = next(node for node in given.graph.node if node.op_type == "MatMul")
+    old, taken = product.input[0], f"{product.output[0]}_features_first"
+    for node in given.graph.node:
+        node.input[:] = [taken if name == old else name for name in node.input]
+        node.output[:] = [taken if name == old else name for name in node.output]
+    assert same_values(given, (1, 6, 10))
+    written = [name for node in normalize(given).graph.node for name in node.output]
+    assert len(set(written)) == len(written)
