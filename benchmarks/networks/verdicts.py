@@ -13,6 +13,7 @@ from networks.table import OURS
 from networks.zoo import WIDE
 
 COLUMNS = ("network", "W/A", "measure", "aim", "here", "")
+LEAST_SAID = 0.005  # less than that would be said as 0 %
 
 Json = Mapping[str, Any]
 
@@ -52,7 +53,8 @@ class Verdict:
             return "not measured"
         if self.met:
             return "met"
-        return f"missed by {abs(self.here / self.aim.wanted - 1):.0%}"
+        by = abs(self.here / self.aim.wanted - 1)
+        return f"missed by {by:.0%}" if by >= LEAST_SAID else "missed by less than 1%"
 
 
 def verdicts(aims: Iterable[Aim], networks: Mapping[str, Json]) -> list[Verdict]:
