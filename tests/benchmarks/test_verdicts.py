@@ -58,7 +58,7 @@ NETWORK = {
     ("wanted", "here", "said"),
     [
         (aim(Measure.PEER, 1.5), 1.4, "missed by 7%"),
-        (aim(Measure.PEER, 1.8), 1.798, "missed by less than 1%"),
+        (aim(Measure.PEER, 1.404), 1.4, "missed by less than 1%"),
         (aim(Measure.PEER, 1.4), 1.4, "met"),
         (aim(Measure.LIMIT, 0.8), 6 / 6.4, "met"),
         (aim(Measure.OWN, 1.0), 8 / 6.4, "met"),
