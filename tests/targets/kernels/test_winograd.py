@@ -124,6 +124,8 @@ def test_packed_weights_take_their_own_width(kernel: WinogradKernel) -> None:
 
 def test_declines_what_it_cannot_compute() -> None:
     kernel = WINOGRAD_KERNELS[0]
+    small = convolution(image=(1, 6, 6, 32), out=16, acts="u4", weights="s4")
+    assert kernel.matches(small.step, small.tensors, Isa.VNNI)
     good = convolution(image=(1, 10, 10, 32), out=16, acts="u4", weights="s4")
     assert kernel.matches(good.step, good.tensors, Isa.VNNI)
     assert not kernel.matches(good.step, good.tensors, Isa.AVX2)
@@ -135,7 +137,7 @@ def test_declines_what_it_cannot_compute() -> None:
         convolution(image=(1, 10, 10, 32), out=16, acts="u4", weights="s4", kernel=(1, 1)),
         convolution(image=(1, 10, 10, 33), out=16, acts="u4", weights="s4"),
         convolution(image=(1, 10, 10, 16), out=16, acts="u4", weights="s4"),
-        convolution(image=(1, 8, 8, 32), out=16, acts="u4", weights="s4"),
+        convolution(image=(1, 5, 7, 32), out=16, acts="u4", weights="s4"),
     ):
         assert not kernel.matches(other.step, other.tensors, Isa.VNNI)
 
