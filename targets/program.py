@@ -81,6 +81,9 @@ class Conv:
     `weights`: integer codes, shape `[O, KH, KW, I/groups]`, on `weight_grid`; the weights' scale is
     in the epilogue. `padding` is (top, left, bottom, right), and a padded tap counts 0.
     A fully connected layer is a convolution whose kernel covers its input.
+
+    `pool`: the epilogue is that of the maxima of these sums; its input is a tensor of the sums'
+    shape that is never stored (`passes/pooling.py`).
     """
 
     input: str
@@ -90,6 +93,7 @@ class Conv:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    pool: Pool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

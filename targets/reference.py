@@ -123,6 +123,8 @@ def accumulate(step: Step, tensors: Mapping[str, Tensor], values: Values) -> Arr
             return _softmax(value)
         case Pool():
             return _pool(anchor, value, zero)
+        case Conv(pool=Pool() as pool):
+            return _pool(pool, _conv(anchor, value - zero), 0)
         case Conv() | FloatConv():
             return _conv(anchor, value - zero)
 

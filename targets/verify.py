@@ -21,7 +21,7 @@ from onnx import NodeProto
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement, Rounding, compare_codes, compare_floats
 from mpqdeploy.targets.codec import decode
-from mpqdeploy.targets.hidden import ELEMENTWISE, HiddenCodes
+from mpqdeploy.targets.hidden import HiddenCodes
 from mpqdeploy.targets.library import Library
 from mpqdeploy.targets.passes.dialects import TRUNC_1_INPUTS
 from mpqdeploy.targets.passes.integerize import integerize
@@ -134,7 +134,7 @@ def _compare(
         execute(node, context)
         name = node.output[0]
         if name not in traced or name not in layers:
-            if node.op_type in ELEMENTWISE and model.get_initializer(node.input[0]) is None:
+            if node.input and model.get_initializer(node.input[0]) is None:
                 hidden.note(node, context)
             continue
         layer = layers[name]
@@ -147,6 +147,9 @@ def _compare(
             )
         elif name in outputs or layer.tensor.grid is None:
             agreements.append(compare_floats(name, theirs, ours))
+        elif layer.codes is not None:  # a maximum of codes, for instance: nothing is rounded
+            wanted, codes = _codes(layer.codes, theirs), _codes(layer.codes, ours)
+            agreements.append(compare_codes(name, wanted, codes, wanted))
         context[name] = np.ascontiguousarray(to_port(ours, context[name].shape))
     return [*agreements, *hidden.agreements()]
 

@@ -24,6 +24,7 @@ from mpqdeploy.targets.passes.emit import Module, emit
 from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.layout import plan_layouts
 from mpqdeploy.targets.passes.normalize import normalize
+from mpqdeploy.targets.passes.pooling import take_pools
 from mpqdeploy.targets.passes.select import Choice, Measured, layer_of, select
 from mpqdeploy.targets.program import Program, Step
 from mpqdeploy.targets.target import Target
@@ -64,6 +65,7 @@ def time_steps(
     program = integerize(normalize(source))
     kernels = kernels_for(target.features)
     choices = select(program, target.isa, kernels, measured, threads=target.threads)
+    program, choices = take_pools(program, choices, target.isa)
     layouts = plan_layouts(program, {name: choice.kernel for name, choice in choices.items()})
     module = emit(program, choices, layouts, target.isa)
     with tempfile.TemporaryDirectory(prefix="mpqdeploy-") as folder:

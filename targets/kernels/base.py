@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -62,3 +62,12 @@ class Kernel(Protocol):
         (padding may exceed `operand`'s): every listed layout of a written tensor is written,
         borders included. A `Load` reads the bytes layout, or the float one.
         """
+
+
+@runtime_checkable
+class TakesPools(Protocol):
+    """A kernel that may take maxima of a convolution's sums before its epilogue."""
+
+    def takes_pool(self, step: Step, tensors: Tensors, isa: Isa, schedule: Schedule) -> bool:
+        """Whether `emit` computes `step`, whose convolution has a `pool`, with this schedule of
+        the step without it."""

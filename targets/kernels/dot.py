@@ -42,12 +42,13 @@ from mpqdeploy.targets.kernels.geometry import (
 )
 from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, lifted
+from mpqdeploy.targets.kernels.pooled_sums import pools_sums
 from mpqdeploy.targets.kernels.register_tiles import AT_HAND, Tile, blocks, divisors, tiles_for
 from mpqdeploy.targets.kernels.row_nest import RowNest
 from mpqdeploy.targets.kernels.run_nest import RunNest
-from mpqdeploy.targets.kernels.shares import sharing
+from mpqdeploy.targets.kernels.shares import SHARES, sharing
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
-from mpqdeploy.targets.program import Grid, Step
+from mpqdeploy.targets.program import Conv, Pool, Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
 FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
@@ -95,6 +96,15 @@ class DotKernel:
             found += split + whole if is_narrow(conv.weight_grid) else whole + split
         return found
 
+    def takes_pool(self, step: Step, tensors: Tensors, isa: Isa, schedule: Schedule) -> bool:
+        """Where rows are written with all of their channels."""
+        conv = step.anchor
+        if not isinstance(conv, Conv) or conv.pool is None or SHARES in schedule:
+            return False
+        reading = Reading.of(step, tensors, self.micro.isa)
+        plan = _Plan.of(step, reading, conv, self.micro, schedule)
+        return plan.in_rows and pools_sums(conv.pool, reading.geometry, plan.tile)
+
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Reading.of(step, tensors, self.micro.isa).operand
 
@@ -109,9 +119,9 @@ class DotKernel:
         conv, tensor, grid = operand_of_dense(step, tensors)
         reading = Reading.of(step, tensors, self.micro.isa)
         source = padded_buffer(reading.operand.kind, conv.input, layouts, reading.operand.padding)
-        plan = _Plan.of(step.name, reading, conv.weight_grid, self.micro, schedule)
+        plan = _Plan.of(step, reading, conv, self.micro, schedule)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
-        nest = plan.nest(isa)
+        nest = plan.nest(isa, conv.pool)
         epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
@@ -151,20 +161,24 @@ class _Plan:
     shift: int
 
     @classmethod
-    def of(cls, name: str, reading: Reading, grid: Grid, micro: Micro, schedule: Schedule) -> _Plan:
-        """Of weights on `grid`; `name`: the step's. Raises `ValueError` for a schedule not its."""
+    def of(
+        cls, step: Step, reading: Reading, conv: Conv, micro: Micro, schedule: Schedule
+    ) -> _Plan:
+        """Of the step's convolution. Raises `ValueError` for a schedule that is not its."""
+        grid = conv.weight_grid
         lanes, parts = micro.isa.lanes, schedule["parts"]
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         groups: int | None = None
         if schedule["unpack"]:
             groups = unpack_step(reading.geometry, grid, lanes, tile.vectors)
             if groups is None:
-                raise ValueError(f"{name}: weights do not fill whole vectors")
+                raise ValueError(f"{step.name}: weights do not fill whole vectors")
         whole = groups is None and parts == 1
         runs = Runs.of(reading, tile) if whole else None
         steps = reading if runs is None else runs
         ordered = order_weights(steps.weights, tile.vectors, micro, parts)
-        few = runs is not None or (whole and len(ordered) > 1 and ordered.size <= AT_HAND)
+        in_rows = len(ordered) > 1 or conv.pool is not None
+        few = runs is not None or (whole and in_rows and ordered.size <= AT_HAND)
         codes = ordered.reshape(1, -1) if few else ordered
         weights = Weights(codes, grid, in_registers=groups is not None)
         inner = DotInner(
@@ -181,11 +195,13 @@ class _Plan:
         shift = lifted(grid) if groups is not None else 0
         return cls(tile=tile, runs=runs, weights=weights, inner=inner, in_rows=few, shift=shift)
 
-    def nest(self, isa: Isa) -> RegisterNest:
+    def nest(self, isa: Isa, pool: Pool | None) -> RegisterNest:
+        geometry = self.inner.geometry
         if self.runs:
-            return RunNest(isa, self.tile, self.inner, self.runs)
-        loops = RowNest if self.in_rows else RegisterNest
-        return loops(self.inner.geometry, isa, self.tile, self.inner)
+            return RunNest(isa, self.tile, self.inner, self.runs, pool)
+        if self.in_rows:
+            return RowNest(geometry, isa, self.tile, self.inner, pool)
+        return RegisterNest(geometry, isa, self.tile, self.inner)
 
 
 def parts_for(geometry: Dense, tile: Tile, lanes: int) -> int:

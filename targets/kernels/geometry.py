@@ -45,11 +45,12 @@ class Dense:
 
 
 def dense(step: Step, tensors: Mapping[str, Tensor]) -> Dense:
-    """The geometry of a step whose anchor is a `Conv`."""
+    """The geometry of a step whose anchor is a `Conv`; that of its sums, where it pools them."""
     conv = step.anchor
     if not isinstance(conv, Conv):
         raise ValueError(f"{step.name} is no convolution")
-    batch, height, width, channels = tensors[step.outputs[0].tensor].shape
+    summed = conv.pool.input if conv.pool else step.outputs[0].tensor
+    batch, height, width, channels = tensors[summed].shape
     return Dense(
         batch=batch,
         out_height=height,

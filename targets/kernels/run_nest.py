@@ -20,6 +20,7 @@ from mpqdeploy.targets.kernels.flush import Block, Flush
 from mpqdeploy.targets.kernels.register_tiles import Tile
 from mpqdeploy.targets.kernels.row_nest import RowNest
 from mpqdeploy.targets.kernels.shares import Share
+from mpqdeploy.targets.program import Pool
 
 
 class RunNest(RowNest):
@@ -28,8 +29,10 @@ class RunNest(RowNest):
     A word is gathered once, and kept in a ring for the rows of pixels that read it again.
     """
 
-    def __init__(self, isa: Isa, tile: Tile, inner: DotInner, runs: Runs) -> None:
-        super().__init__(runs.geometry, isa, tile, inner)
+    def __init__(
+        self, isa: Isa, tile: Tile, inner: DotInner, runs: Runs, pool: Pool | None = None
+    ) -> None:
+        super().__init__(runs.geometry, isa, tile, inner, pool)
         self._runs = runs
         self._source: Any = None
         self._bytes: Any = None

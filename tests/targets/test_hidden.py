@@ -47,6 +47,17 @@ def verified(
     """(flips, errors) by layer, where the library's codes at one place are off by `changes`."""
     sample = {"x": np.full((1, 16, 4, 4), FAR, np.float32)}
     sample["x"][0, 3, 1, 2] = value
+    return compared(library, folder, monkeypatch, changes, sample)
+
+
+def compared(
+    library: Library,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, float],
+    sample: dict[str, Any],
+) -> dict[str, tuple[int, int]]:
+    """The same, of any sample; what is changed has a row 1, a column 2 and a channel 3."""
     taken = verify._traced
 
     def traced(*args: Any) -> dict[str, Any]:
@@ -106,3 +117,51 @@ def test_a_right_library_shows_no_hidden_flips(
 ) -> None:
     found = verified(library, folder, monkeypatch, {}, NEAR)
     assert set(found.values()) == {(0, 0)}
+
+
+def pooled_network(*, stored: bool) -> tuple[onnx.ModelProto, tuple[str, str, str]]:
+    """A convolution that takes the maxima of its sums; the stream's name, the maxima's, and a
+    quantizer's that reads these. The maxima are stored where a sum reads them as well."""
+    builder = graphs.GraphBuilder(0, (1, 16, 8, 8))
+    x = builder.quant("x", 8, scale=INPUT_SCALE)
+    same = builder.constant(np.eye(16, dtype=np.float32).reshape(16, 16, 1, 1))
+    weights = builder.quant(same, 8, signed=True, scale=1.0)
+    stream = builder.quant(
+        builder.node("Conv", [x, weights], 16, kernel_shape=[1, 1]), 8, scale=2.0
+    )
+    window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    maxima = builder.node("MaxPool", [stream], 16, **window)
+    reader = builder.quant(maxima, 8, scale=1.997)
+    y = builder.conv(reader, 16, bits=4)
+    y = builder.add(y, maxima) if stored else y
+    return builder.model(builder.quant(y, 8, signed=True)), (stream, maxima, reader)
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "flips", "errors"),
+    [(NEAR, 0.0, 0, 0), (NEAR, -1.0, 1, 0), (FAR, -1.0, 0, 1), (NEAR, 1.0, 0, 1)],
+)
+@pytest.mark.parametrize("stored", [True, False])
+def test_maxima_of_a_stream_that_is_not_stored(
+    stored: bool,
+    value: float,
+    change: float,
+    flips: int,
+    errors: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The largest code of a window may lie on a threshold; any other difference is an error, of
+    the maxima where these are stored, else of what reads them."""
+    model, (stream, maxima, reader) = pooled_network(stored=stored)
+    library = opened(model, tmp_path)
+    traced = {traced.buffer.tensor for traced in library.trace(library.random_inputs())}
+    assert stream not in traced
+    assert (maxima in traced) == stored
+    sample = {"x": np.ones((1, 16, 8, 8), np.float32)}
+    sample["x"][0, 3, 2, 5] = value
+    changes = {maxima: change, reader: change} if stored else {reader: change}
+    found = compared(library, tmp_path, monkeypatch, changes, sample)
+    hidden, first = (stream, maxima) if stored else (maxima, reader)
+    assert found.get(hidden, (0, 0)) == (flips, 0)
+    assert found[first] == (0, errors)

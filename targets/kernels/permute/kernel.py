@@ -34,8 +34,9 @@ from mpqdeploy.targets.kernels.permute import mirrored, sets
 from mpqdeploy.targets.kernels.permute.lookups import Lookups
 from mpqdeploy.targets.kernels.permute.micro import Micro, Vpermb
 from mpqdeploy.targets.kernels.permute.ring import RingNest
+from mpqdeploy.targets.kernels.pooled_sums import pools_sums
 from mpqdeploy.targets.kernels.register_tiles import Tile, tiles_for
-from mpqdeploy.targets.kernels.shares import sharing
+from mpqdeploy.targets.kernels.shares import SHARES, sharing
 from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Conv, Grid, Step, Tensor
 
@@ -83,6 +84,14 @@ class PermuteKernel:
                     found.append(sizes)
         return found
 
+    def takes_pool(self, step: Step, tensors: Tensors, isa: Isa, schedule: Schedule) -> bool:
+        """Where tables of some rows at a time are kept."""
+        if not isinstance(step.anchor, Conv) or step.anchor.pool is None or SHARES in schedule:
+            return False
+        tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
+        inner, _ = self._lookups(step, tensors, tile)
+        return inner.ring and pools_sums(step.anchor.pool, inner.geometry, tile)
+
     def operand(self, step: Step, tensors: Tensors) -> Layout | None:
         return Layout(kind="bytes", padding=dense(step, tensors).padding)
 
@@ -100,7 +109,7 @@ class PermuteKernel:
         source = bytes_buffer(conv.input, layouts, geometry.padding)
         inner, start = self._lookups(step, tensors, tile)
         nest = (
-            RingNest(isa, tile, inner)
+            RingNest(isa, tile, inner, conv.pool)
             if inner.ring
             else RegisterNest(inner.geometry, isa, tile, inner)
         )

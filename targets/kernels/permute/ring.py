@@ -16,16 +16,17 @@ from mpqdeploy.targets.kernels.permute.lookups import Lookups
 from mpqdeploy.targets.kernels.register_tiles import Tile
 from mpqdeploy.targets.kernels.row_nest import RowNest
 from mpqdeploy.targets.kernels.shares import Share
+from mpqdeploy.targets.program import Pool
 
 
 class RingNest(RowNest):
     """Of tiles of one row."""
 
-    def __init__(self, isa: Isa, tile: Tile, inner: Lookups) -> None:
+    def __init__(self, isa: Isa, tile: Tile, inner: Lookups, pool: Pool | None = None) -> None:
         """`inner` keeps a ring of rows; ValueError where a tile has several rows."""
         if tile.rows != 1:
             raise ValueError(f"a ring serves one row of pixels at a time, not {tile.rows}")
-        super().__init__(inner.geometry, isa, tile, inner)
+        super().__init__(inner.geometry, isa, tile, inner, pool)
         self._lookups = inner
         self._stride = inner.geometry.stride[0]
         self._kept = max(inner.span - self._stride, 0)  # rows that the next one needs as well

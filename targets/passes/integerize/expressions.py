@@ -153,6 +153,13 @@ def mapped(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
     return expr
 
 
+def substituted(expr: Expr, known: dict[Expr, Expr]) -> Expr:
+    """`expr` with every part that is `known` replaced; what is found out is added."""
+    if expr not in known:
+        known[expr] = mapped(expr, lambda part: substituted(part, known))
+    return known[expr]
+
+
 def _uses(outputs: Sequence[Output]) -> Counter[Expr]:
     """How often every sub-expression is an operand or an output, counting shared parents once."""
     uses = Counter(output.value for output in outputs)

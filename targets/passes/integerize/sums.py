@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from mpqdeploy.targets.kernels.bounds import magnitude
 from mpqdeploy.targets.layout import SHORT
-from mpqdeploy.targets.passes.integerize.expressions import distribute, mapped
+from mpqdeploy.targets.passes.integerize.expressions import distribute, substituted
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -89,15 +89,8 @@ def _changed(step: Step, found: Mapping[str, Expr]) -> Step:
     ]
     # Of all outputs together: what they share stays one object.
     known: dict[Expr, Expr] = {
-        Load(tensor=name): _with(found[name], {Acc(): Load(tensor=_named(name))})
+        Load(tensor=name): substituted(found[name], {Acc(): Load(tensor=_named(name))})
         for name in touched
     }
-    outputs = [replace(output, value=_with(output.value, known)) for output in written]
+    outputs = [replace(output, value=substituted(output.value, known)) for output in written]
     return replace(step, outputs=distribute(outputs))
-
-
-def _with(expr: Expr, known: dict[Expr, Expr]) -> Expr:
-    """`expr` with every part that is `known` replaced; what is found out is added."""
-    if expr not in known:
-        known[expr] = mapped(expr, lambda part: _with(part, known))
-    return known[expr]
