@@ -75,12 +75,15 @@ class PermuteKernel:
         conv, _, grid = operand_of_dense(step, tensors)
         geometry = dense(step, tensors)
         apart, shared = _registers(conv, grid)
+        mirrors = _mirrors(conv, grid)
         found: list[Schedule] = []
         for wide in VECTORS:
             left = self.micro.registers - shared - apart * wide
             for tile in tiles_for(geometry, isa.lanes, min(left, self.micro.accumulators)):
                 if tile.vectors == wide:
                     sizes = {"rows": tile.rows, "columns": tile.columns, "vectors": wide}
+                    parts = mirrored.parts_for(geometry, tile, isa.lanes) if mirrors else 1
+                    found += [{**sizes, "parts": parts}] if parts > 1 else []
                     found.append(sizes)
         return found
 
@@ -107,7 +110,7 @@ class PermuteKernel:
         geometry = dense(step, tensors)
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         source = bytes_buffer(conv.input, layouts, geometry.padding)
-        inner, start = self._lookups(step, tensors, tile)
+        inner, start = self._lookups(step, tensors, tile, schedule.get("parts", 1))
         nest = (
             RingNest(isa, tile, inner, conv.pool)
             if inner.ring
@@ -137,9 +140,9 @@ class PermuteKernel:
         )
 
     def _lookups(
-        self, step: Step, tensors: Tensors, tile: Tile
+        self, step: Step, tensors: Tensors, tile: Tile, parts: int = 1
     ) -> tuple[Lookups, NDArray[np.int32]]:
-        """The lookups, and what accumulators start at."""
+        """The lookups, in parts, and what accumulators start at."""
         conv, tensor, grid = operand_of_dense(step, tensors)
         geometry, lanes = dense(step, tensors), self.micro.isa.lanes
         weights, largest = conv.weights, largest_looked_up(grid, conv.weight_grid)
@@ -148,7 +151,7 @@ class PermuteKernel:
             return inner, start_of_lookups(conv, tensor, grid, lanes)
         start = start_values(weights, stored_zero(tensor, grid), lanes)
         start[: len(weights)] -= mirrored.added_by_mirrors(weights, largest)
-        signs = mirrored.Mirrored(geometry, self.micro, tile, weights, largest)
+        signs = mirrored.Mirrored(geometry, self.micro, tile, weights, largest, parts)
         return signs, start << mirrored.LIFT
 
 

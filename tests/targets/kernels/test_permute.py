@@ -21,8 +21,10 @@ from mpqdeploy.targets.kernels.permute.micro import Bytes
 from mpqdeploy.targets.kernels.permute.mirrored import (
     added_by_mirrors,
     groups_of,
+    lookups_of,
     order_mirrored,
 )
+from mpqdeploy.targets.kernels.register_tiles import divisors
 from mpqdeploy.targets.kernels.shares import SHARES
 from mpqdeploy.targets.layout import Layout
 from mpqdeploy.targets.lowering import compile_tir
@@ -98,6 +100,18 @@ def test_shares(kernel: PermuteKernel, isa: Isa) -> None:
         np.testing.assert_array_equal(found, expected(case).astype(np.float32))
 
 
+@each_level
+@pytest.mark.parametrize(
+    ("channels", "parts"), [(300, 3), (511, 13)], ids=["whole lookups", "a group that is none"]
+)
+def test_parts(kernel: PermuteKernel, isa: Isa, channels: int, parts: int) -> None:
+    """Few pixels of many channels: a part's tables and indices are those that a cache holds."""
+    case = convolution(image=(1, 6, 5, channels), out=33, weights="b", acts="u4", extreme=True)
+    schedules = kernel.schedules(case.step, case.tensors, isa)
+    assert {schedule.get("parts", 1) for schedule in schedules} == {1, parts}
+    check(case, kernel, isa)
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     channels=st.integers(5, 43),
@@ -123,6 +137,32 @@ def test_a_mirrored_set_and_its_sign_are_the_sum(
         table = a[0] + np.where(plus, a[1:], largest - a[1:]).sum(axis=1)
         sums += np.where(code >> 4, -table, table)
     found = sums[:20] - added_by_mirrors(weights, largest)
+    np.testing.assert_array_equal(found, (weights * inputs).sum(axis=(1, 2, 3)))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(channels=st.integers(16, 90), seed=st.integers(0, 99))
+def test_parts_are_a_pixels_own_lookups(channels: int, seed: int) -> None:
+    """The same definition; groups without channels have entries of 0 in the set of their code."""
+    rng = np.random.default_rng(seed)
+    weights = rng.choice(np.array([-1, 1], np.int32), (16, 3, 2, channels))
+    inputs = rng.integers(0, 16, (3, 2, channels))
+    lookups = lookups_of(channels)
+    parts = divisors(lookups, lookups)[-1]
+    codes = order_mirrored(weights, vectors=1, lanes=16, parts=parts)
+    ordered = codes.reshape(parts, 3, 2, lookups // parts, 16, 4)
+    by_pixel = np.moveaxis(ordered, 0, 2).reshape(3, 2, lookups, 16, 4)
+    padded = np.pad(inputs, ((0, 0), (0, 0), (0, lookups * 20 - channels)))
+    sums = np.zeros(16, np.int64)
+    for y, x, group in np.ndindex(3, 2, lookups * 4):
+        a = padded[y, x].reshape(-1, 5)[group]
+        code = by_pixel[y, x, group // 4, :, group % 4]
+        plus = code[:, None] >> np.arange(4) & 1
+        exists = group * 5 + np.arange(1, 5) < channels
+        turned = np.where(exists, 15 - a[1:], 15)  # of a missing channel, which is cleared
+        table = a[0] + np.where(plus, a[1:], turned).sum(axis=1)
+        sums += np.where(code >> 4, -table, table)
+    found = sums - added_by_mirrors(weights, 15)
     np.testing.assert_array_equal(found, (weights * inputs).sum(axis=(1, 2, 3)))
 
 
