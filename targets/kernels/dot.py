@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
@@ -30,7 +29,7 @@ from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.dot_runs import Runs
 from mpqdeploy.targets.kernels.dot_vnni import Vnni
-from mpqdeploy.targets.kernels.flush import Store
+from mpqdeploy.targets.kernels.flush import lowered
 from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import (
     Dense,
@@ -40,6 +39,7 @@ from mpqdeploy.targets.kernels.geometry import (
     padded_buffer,
     stored_zero,
 )
+from mpqdeploy.targets.kernels.larger_sums import with_larger_sums
 from mpqdeploy.targets.kernels.nest import RegisterNest
 from mpqdeploy.targets.kernels.packing import Weights, is_narrow, lifted
 from mpqdeploy.targets.kernels.pooled_sums import pools_sums
@@ -62,7 +62,7 @@ class DotKernel:
     `tables`: whether the CPU looks bytes up, too (see `Epilogue`).
     """
 
-    version = 13
+    version = 14
 
     def __init__(self, micro: Micro, *, tables: bool = False) -> None:
         self.micro = micro
@@ -122,7 +122,10 @@ class DotKernel:
         plan = _Plan.of(step, reading, conv, self.micro, schedule)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
         nest = plan.nest(isa, conv.pool)
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
+        larger = with_larger_sums(step, plan.shift) if plan.shift else None
+        epilogue = Epilogue(
+            larger or step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables
+        )
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -133,7 +136,7 @@ class DotKernel:
             epilogue.declare_constants()
             epilogue.declare_writes()
             plan.inner.bind(reading.buffer(buffer), reading.place, start_buffer)
-            store = lowered(epilogue.store, plan.shift, isa.lanes)
+            store = lowered(epilogue.store, 0 if larger else plan.shift, isa.lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 following = Following.of(schedule, start_buffer)
@@ -213,16 +216,6 @@ def parts_for(geometry: Dense, tile: Tile, lanes: int) -> int:
     groups = -(-geometry.in_channels // GROUP)
     size = geometry.taps * groups * GROUP * registers
     return next((n for n in divisors(groups, groups) if size <= n * PART), 1)
-
-
-def lowered(store: Store, shift: int, lanes: int) -> Store:
-    """`store` for accumulators that are multiples of 2 ** shift: divides them, exactly."""
-    from tvm.script.ir_builder import tirx as T
-
-    def divided(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
-        store(T.shift_right(acc, T.broadcast(T.int32(shift), lanes)), n, y, x, channel)
-
-    return divided if shift else store
 
 
 DOT_KERNELS = tuple(DotKernel(micro) for micro in MICROS)

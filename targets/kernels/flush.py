@@ -86,3 +86,13 @@ class Flush:
             channel = (o * vectors + vector) * self.lanes
             acc = self.sums[slot, number, index]
             self.store(acc, block.n, block.y + row, block.x + column, channel)
+
+
+def lowered(store: Store, shift: int, lanes: int) -> Store:
+    """`store` for accumulators that are multiples of 2 ** shift: divides them, exactly."""
+    from tvm.script.ir_builder import tirx as T
+
+    def divided(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
+        store(T.shift_right(acc, T.broadcast(T.int32(shift), lanes)), n, y, x, channel)
+
+    return divided if shift else store

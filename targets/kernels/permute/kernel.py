@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.dot_inner import start_values
+from mpqdeploy.targets.kernels.flush import lowered
 from mpqdeploy.targets.kernels.following import Following
 from mpqdeploy.targets.kernels.geometry import (
     INT32_MAX,
@@ -23,6 +24,7 @@ from mpqdeploy.targets.kernels.geometry import (
     operand_of_dense,
     stored_zero,
 )
+from mpqdeploy.targets.kernels.larger_sums import with_larger_sums
 from mpqdeploy.targets.kernels.lookup import (
     MIN_CHANNELS,
     largest_looked_up,
@@ -49,7 +51,7 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 class PermuteKernel:
     """A lookup takes 256 one-bit products with 16 lanes, or 320."""
 
-    version = 8
+    version = 9
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro
@@ -117,7 +119,10 @@ class PermuteKernel:
             else RegisterNest(inner.geometry, isa, tile, inner)
         )
         tables = isinstance(self.micro, Vpermb)
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=tables)
+        larger = with_larger_sums(step, inner.lift) if inner.lift else None
+        epilogue = Epilogue(
+            larger or step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=tables
+        )
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -131,7 +136,8 @@ class PermuteKernel:
                 epilogue.fill_borders(share)
                 origin = geometry.origin(source.layout)
                 following = Following.of(schedule, start_buffer)
-                nest.emit(origin, inner.finished(epilogue.store), epilogue, share, following)
+                store = lowered(epilogue.store, 0 if larger else inner.lift, isa.lanes)
+                nest.emit(origin, store, epilogue, share, following)
         return Emitted(
             func=builder.get(),
             reads=(source, *epilogue.reads),

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.permute.micro import (
@@ -37,6 +36,7 @@ class Lookups(ABC):
     """What both share. A nest goes through `geometry`, a tap of it in `groups` steps."""
 
     parts = 1
+    lift = 0  # log2 of the factor by which accumulators are larger than the sums
     geometry: Dense
     groups: int
     unit: int  # of groups: see `Tables`
@@ -90,10 +90,6 @@ class Lookups(ABC):
 
     @abstractmethod
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any: ...
-
-    def finished(self, store: Store) -> Store:
-        """What takes the sums of a nest to `store`."""
-        return store
 
     def bind(self, source: Any, start: Any) -> None:
         """`source`: the bytes buffer; `start`: what accumulators start at, per output channel."""

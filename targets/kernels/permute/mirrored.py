@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.kernels.flush import Store
 from mpqdeploy.targets.kernels.geometry import Dense
 from mpqdeploy.targets.kernels.permute.lookups import Lookups, Place
 from mpqdeploy.targets.kernels.permute.micro import (
@@ -126,6 +125,7 @@ class Mirrored(Lookups):
     """
 
     unit = 1  # a group without channels has a factor of 0
+    lift = LIFT
 
     def __init__(
         self,
@@ -149,14 +149,6 @@ class Mirrored(Lookups):
         codes = order_mirrored(weights, tile.vectors, micro.isa.lanes, parts)
         sizes = {"channels": channels, "group": GROUP, "pitch": pitch}
         super().__init__(micro, tile, codes, CODES, **sizes)
-
-    def finished(self, store: Store) -> Store:
-        def lowered(acc: Any, n: Any, y: Any, x: Any, channel: Any) -> None:
-            from tvm.script.ir_builder import tirx as T
-
-            store(T.shift_right(acc, T.broadcast(LIFT, self.micro.isa.lanes)), n, y, x, channel)
-
-        return lowered
 
     def index(self, codes: Any, number: Any) -> Any:
         from tvm.script.ir_builder import tirx as T

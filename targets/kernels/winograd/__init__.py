@@ -24,6 +24,7 @@ from mpqdeploy.targets.kernels.geometry import (
     operand_of_dense,
     stored_zero,
 )
+from mpqdeploy.targets.kernels.larger_sums import with_larger_sums
 from mpqdeploy.targets.kernels.packing import Weights, unpacked_at_once
 from mpqdeploy.targets.kernels.register_tiles import channel_vectors, pixels_at_once
 from mpqdeploy.targets.kernels.shares import SHARES, sharing
@@ -52,7 +53,7 @@ class WinogradKernel:
     `tables`: whether the CPU looks bytes up, too (see `Epilogue`).
     """
 
-    version = 7
+    version = 8
 
     def __init__(
         self,
@@ -121,7 +122,10 @@ class WinogradKernel:
         together = _together(plan, conv.weight_grid)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
-        epilogue = Epilogue(step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
+        larger = with_larger_sums(step, filtering.shift) if filtering.shift else None
+        epilogue = Epilogue(
+            larger or step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables
+        )
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -136,6 +140,7 @@ class WinogradKernel:
                 added=corrected,
                 offsets=filtering.offsets(largest),
                 weights=weights,
+                divided=larger is not None,
             )
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)

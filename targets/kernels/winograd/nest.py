@@ -31,7 +31,8 @@ class Arguments:
     """The buffers that the nest's owner declared.
 
     `source`: the input's bytes, with `origin` (see `Dense.origin`); `added`: the `corrections`,
-    channels padded to whole vectors; `offsets`: see `Filtering.offsets`.
+    channels padded to whole vectors; `offsets`: see `Filtering.offsets`; `divided`: whether the
+    epilogue's scales undo the filtering's divisor.
     """
 
     source: Any
@@ -39,6 +40,7 @@ class Arguments:
     added: Any
     offsets: Matrix
     weights: Weights
+    divided: bool
 
 
 def emit_nest(
@@ -66,7 +68,7 @@ def emit_nest(
     prepare = _Inputs(plan, arguments, inputs)
     restore = _Weights(plan, arguments.weights, together, transformed)
     products = _Products(plan, micro, arguments.weights, inputs, transformed, sums)
-    outputs = _Outputs(plan, sums, arguments.added, store, outlet)
+    outputs = _Outputs(plan, sums, arguments, store, outlet)
     arguments.weights.allocate()
     channel_tiles = channel_vectors(plan.geometry.out_channels, plan.lanes) // plan.tile.vectors
     with T.serial(0, plan.geometry.batch) as n, share.loop(plan.chunks) as chunk:
@@ -220,10 +222,12 @@ class _Products:
 class _Outputs:
     """Phase 3: m x m accumulators of every tile of a block, handed to the epilogue."""
 
-    def __init__(self, plan: Plan, sums: Any, added: Any, store: Store, outlet: Outlet) -> None:
+    def __init__(
+        self, plan: Plan, sums: Any, arguments: Arguments, store: Store, outlet: Outlet
+    ) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        self._plan, self._sums, self._added = plan, sums, added
+        self._plan, self._sums, self._arguments = plan, sums, arguments
         self._store, self._outlet = store, outlet
         shape = (plan.filtering.m**2, plan.tile.vectors, plan.lanes)
         self._pixels = T.alloc_buffer(shape, "int32", scope="global")
@@ -252,8 +256,10 @@ class _Outputs:
         ]
         found = both_ways(filtering.outputs, sums, f"int32x{lanes}")
         for pixel in range(m * m):
-            value = found[pixel // m][pixel % m] + self._added[pixel, channels]
-            T.buffer_store(self._pixels, divided(value, filtering, lanes), [pixel, vector, index])
+            value = found[pixel // m][pixel % m] + self._arguments.added[pixel, channels]
+            if not self._arguments.divided:
+                value = divided(value, filtering, lanes)
+            T.buffer_store(self._pixels, value, [pixel, vector, index])
 
     def _flush(self, o: Any, n: Any, top: Any, left: Any) -> None:
         """In a loop: the epilogue's code is emitted once, for a row of the tile or for a pixel."""
