@@ -122,10 +122,8 @@ class DotKernel:
         plan = _Plan.of(step, reading, conv, self.micro, schedule)
         start = start_values(conv.weights, stored_zero(tensor, grid), isa.lanes) << plan.shift
         nest = plan.nest(isa, conv.pool)
-        larger = with_larger_sums(step, plan.shift) if plan.shift else None
-        epilogue = Epilogue(
-            larger or step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables
-        )
+        scaled, left = with_larger_sums(step, plan.shift)
+        epilogue = Epilogue(scaled, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -136,7 +134,7 @@ class DotKernel:
             epilogue.declare_constants()
             epilogue.declare_writes()
             plan.inner.bind(reading.buffer(buffer), reading.place, start_buffer)
-            store = lowered(epilogue.store, 0 if larger else plan.shift, isa.lanes)
+            store = lowered(epilogue.store, left, isa.lanes)
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 following = Following.of(schedule, start_buffer)
@@ -180,9 +178,9 @@ class _Plan:
         runs = Runs.of(reading, tile) if whole else None
         steps = reading if runs is None else runs
         ordered = order_weights(steps.weights, tile.vectors, micro, parts)
-        in_rows = len(ordered) > 1 or conv.pool is not None
-        few = runs is not None or (whole and in_rows and ordered.size <= AT_HAND)
-        codes = ordered.reshape(1, -1) if few else ordered
+        pays = len(ordered) > 1 or conv.pool is not None
+        in_rows = runs is not None or (whole and pays and ordered.size <= AT_HAND)
+        codes = ordered.reshape(1, -1) if in_rows else ordered
         weights = Weights(codes, grid, in_registers=groups is not None)
         inner = DotInner(
             steps.geometry,
@@ -192,11 +190,11 @@ class _Plan:
             groups,
             parts=parts,
             blocks=blocks(reading.geometry, tile),
-            at_hand=ordered.shape[1] if few else 0,
+            at_hand=ordered.shape[1] if in_rows else 0,
         )
         # Lifted weights make lifted accumulators; `schedules` knows that those do not overflow.
         shift = lifted(grid) if groups is not None else 0
-        return cls(tile=tile, runs=runs, weights=weights, inner=inner, in_rows=few, shift=shift)
+        return cls(tile=tile, runs=runs, weights=weights, inner=inner, in_rows=in_rows, shift=shift)
 
     def nest(self, isa: Isa, pool: Pool | None) -> RegisterNest:
         geometry = self.inner.geometry

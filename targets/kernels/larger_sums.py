@@ -11,42 +11,32 @@ from dataclasses import replace
 
 import numpy as np
 
-from mpqdeploy.targets.program import (
-    Acc,
-    Affine,
-    Apply,
-    Clip,
-    Conv,
-    Expr,
-    Floats,
-    Product,
-    Quant,
-    Step,
-    Sum,
-    operands,
-    walk,
-)
+from mpqdeploy.targets.program import Acc, Affine, Conv, Expr, Floats, Step, operands, walk
+from mpqdeploy.targets.rebuilt import substituted
 
 
-def with_larger_sums(step: Step, bits: int) -> Step | None:
-    """The step with sums 2^bits times as large, and the same outputs; its weights are as large.
+def with_larger_sums(step: Step, bits: int) -> tuple[Step, int]:
+    """The step with sums 2^bits times as large and the same outputs, and 0; its weights are as
+    large. `step` itself and `bits`, which are left to divide by, where sums are read by anything
+    but a scale, or a scale would be less than float32's least normal number, and lose digits.
 
-    None where sums are read by anything but a scale, or a scale would be less than float32's least
-    normal number, and lose digits. Raises `ValueError` where there is no convolution.
+    Raises `ValueError` where there is no convolution.
     """
     conv = step.anchor
     if not isinstance(conv, Conv):
         raise ValueError(f"{step.name} is no convolution")
+    if not bits:
+        return step, 0
     known: dict[Expr, Expr] = {}
     for reader in _readers(step):
         if not isinstance(reader, Affine):
-            return None
+            return step, bits
         mul = reader.mul * np.float32(2.0**-bits)
         if not _normal(mul):
-            return None
+            return step, bits
         known[reader] = Affine(x=Acc(), mul=mul, add=reader.add)
-    outputs = tuple(replace(o, value=_with(o.value, known)) for o in step.outputs)
-    return replace(step, anchor=replace(conv, weights=conv.weights << bits), outputs=outputs)
+    outputs = tuple(replace(o, value=substituted(o.value, known)) for o in step.outputs)
+    return replace(step, anchor=replace(conv, weights=conv.weights << bits), outputs=outputs), 0
 
 
 def _readers(step: Step) -> Iterator[Expr | None]:
@@ -62,19 +52,3 @@ def _readers(step: Step) -> Iterator[Expr | None]:
 def _normal(values: Floats) -> bool:
     least = np.finfo(np.float32).tiny
     return bool(np.all((np.abs(values) >= least) | (values == 0)))
-
-
-def _with(expr: Expr, known: dict[Expr, Expr]) -> Expr:
-    """`expr` with every part that is `known` replaced; what is found out is added, so that what
-    outputs share stays one object."""
-    if expr not in known:
-        known[expr] = _over(expr, known)
-    return known[expr]
-
-
-def _over(expr: Expr, known: dict[Expr, Expr]) -> Expr:
-    if isinstance(expr, Sum | Product):
-        return replace(expr, x=_with(expr.x, known), y=_with(expr.y, known))
-    if isinstance(expr, Affine | Apply | Clip | Quant):
-        return replace(expr, x=_with(expr.x, known))
-    return expr

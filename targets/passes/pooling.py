@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import TakesPools
-from mpqdeploy.targets.passes.integerize.expressions import ExactAffine, affine, substituted
+from mpqdeploy.targets.passes.integerize.expressions import ExactAffine, affine, mapped
 from mpqdeploy.targets.passes.select import Choice
 from mpqdeploy.targets.program import (
     Acc,
@@ -29,6 +29,7 @@ from mpqdeploy.targets.program import (
     Step,
     walk,
 )
+from mpqdeploy.targets.rebuilt import substituted
 
 
 def take_pools(
@@ -73,7 +74,7 @@ def _joined(program: Program, step: Step, reader: Step) -> Step | None:
         return None
     weights, value = rising
     known: dict[Expr, Expr] = {Acc(): value}  # of all outputs: what they share stays one object
-    outputs = tuple(replace(o, value=substituted(o.value, known)) for o in reader.outputs)
+    outputs = tuple(replace(o, value=substituted(o.value, known, mapped)) for o in reader.outputs)
     return Step(
         name=step.name,
         anchor=replace(conv, weights=weights, pool=pool),
@@ -102,4 +103,4 @@ def _rising(conv: Conv, value: Expr) -> tuple[NDArray[np.int32], Expr] | None:
     if not isinstance(scaled, ExactAffine):
         return None
     turned = affine(Acc(), scaled.exact_mul * np.where(falls, -1.0, 1.0), scaled.exact_add)
-    return weights, substituted(value, {scaled: turned})
+    return weights, substituted(value, {scaled: turned}, mapped)

@@ -119,10 +119,8 @@ class PermuteKernel:
             else RegisterNest(inner.geometry, isa, tile, inner)
         )
         tables = isinstance(self.micro, Vpermb)
-        larger = with_larger_sums(step, inner.lift) if inner.lift else None
-        epilogue = Epilogue(
-            larger or step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=tables
-        )
+        scaled, left = with_larger_sums(step, inner.lift)
+        epilogue = Epilogue(scaled, tensors, layouts, lanes=isa.lanes, isa=isa, tables=tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -136,7 +134,7 @@ class PermuteKernel:
                 epilogue.fill_borders(share)
                 origin = geometry.origin(source.layout)
                 following = Following.of(schedule, start_buffer)
-                store = lowered(epilogue.store, 0 if larger else inner.lift, isa.lanes)
+                store = lowered(epilogue.store, left, isa.lanes)
                 nest.emit(origin, store, epilogue, share, following)
         return Emitted(
             func=builder.get(),

@@ -64,9 +64,8 @@ class Lookups(ABC):
         self._tiles = len(padded)
         self._blocks = blocks(self.geometry, tile)
         few = padded.size <= RING_INDICES
-        self.ring = (
-            tile.rows == 1 and few and self.parts == 1
-        )  # whether tables of some rows are kept: see `ring`
+        # Whether tables of some rows are kept: see `ring`.
+        self.ring = tile.rows == 1 and few and self.parts == 1
         self._channels = channels
         self._group = group
         self._pitch = pitch

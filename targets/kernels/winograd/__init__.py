@@ -122,10 +122,8 @@ class WinogradKernel:
         together = _together(plan, conv.weight_grid)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
-        larger = with_larger_sums(step, filtering.shift) if filtering.shift else None
-        epilogue = Epilogue(
-            larger or step, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables
-        )
+        scaled = with_larger_sums(step, filtering.shift)[0] if filtering.shift else step
+        epilogue = Epilogue(scaled, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)
             buffer = declare("source", source, tensors)
@@ -140,7 +138,7 @@ class WinogradKernel:
                 added=corrected,
                 offsets=filtering.offsets(largest),
                 weights=weights,
-                divided=larger is not None,
+                divided=scaled is not step,
             )
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)

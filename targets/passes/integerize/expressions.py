@@ -7,7 +7,7 @@ is exact in real arithmetic; a clip is dropped only where it cannot change a cod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from mpqdeploy.targets.program import (
     Affine,
-    Apply,
     Clip,
     Expr,
     Grid,
     Output,
-    Product,
     Quant,
     Rounding,
     Sum,
     operands,
     walk,
 )
+from mpqdeploy.targets.rebuilt import Change, rebuilt
 
 Doubles = NDArray[np.float64]
 
@@ -134,30 +133,13 @@ def total(terms: Sequence[Expr]) -> Expr:
     return Sum(x=total(terms[:half]), y=total(terms[half:]))
 
 
-def mapped(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
+def mapped(expr: Expr, change: Change) -> Expr:
     """`expr` over changed operands; an affine is simplified again."""
     if isinstance(expr, ExactAffine):
         return affine(change(expr.x), expr.exact_mul, expr.exact_add)
     if isinstance(expr, Affine):
         return affine(change(expr.x), expr.mul, expr.add)
-    if isinstance(expr, Sum):
-        return Sum(x=change(expr.x), y=change(expr.y))
-    if isinstance(expr, Product):
-        return Product(x=change(expr.x), y=change(expr.y))
-    if isinstance(expr, Apply):
-        return Apply(x=change(expr.x), function=expr.function)
-    if isinstance(expr, Clip):
-        return Clip(x=change(expr.x), low=expr.low, high=expr.high)
-    if isinstance(expr, Quant):
-        return Quant(x=change(expr.x), grid=expr.grid, rounding=expr.rounding)
-    return expr
-
-
-def substituted(expr: Expr, known: dict[Expr, Expr]) -> Expr:
-    """`expr` with every part that is `known` replaced; what is found out is added."""
-    if expr not in known:
-        known[expr] = mapped(expr, lambda part: substituted(part, known))
-    return known[expr]
+    return rebuilt(expr, change)
 
 
 def _uses(outputs: Sequence[Output]) -> Counter[Expr]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from mpqdeploy.targets.kernels.bounds import magnitude
 from mpqdeploy.targets.layout import SHORT
-from mpqdeploy.targets.passes.integerize.expressions import distribute, substituted
+from mpqdeploy.targets.passes.integerize.expressions import distribute, mapped
 from mpqdeploy.targets.program import (
     Acc,
     Affine,
@@ -27,6 +27,7 @@ from mpqdeploy.targets.program import (
     Tensor,
     walk,
 )
+from mpqdeploy.targets.rebuilt import substituted
 
 
 def store_sums(program: Program) -> Program:
@@ -89,8 +90,8 @@ def _changed(step: Step, found: Mapping[str, Expr]) -> Step:
     ]
     # Of all outputs together: what they share stays one object.
     known: dict[Expr, Expr] = {
-        Load(tensor=name): substituted(found[name], {Acc(): Load(tensor=_named(name))})
+        Load(tensor=name): substituted(found[name], {Acc(): Load(tensor=_named(name))}, mapped)
         for name in touched
     }
-    outputs = [replace(output, value=substituted(output.value, known)) for output in written]
+    outputs = [replace(o, value=substituted(o.value, known, mapped)) for o in written]
     return replace(step, outputs=distribute(outputs))

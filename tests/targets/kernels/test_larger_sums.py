@@ -56,8 +56,8 @@ def real(step: Step, case: Case, sums: np.ndarray) -> np.ndarray:
 def test_scaled_sums_are_the_same_floats(sums: list[int], mul: float, bits: int) -> None:
     """Those beyond 2^24 among them, which a float32 rounds."""
     case, step = step_of(scaled(mul))
-    larger = with_larger_sums(step, bits)
-    assert larger is not None
+    larger, left = with_larger_sums(step, bits)
+    assert left == 0
     wanted = real(step, case, np.array(sums, np.int64))
     found = real(larger, case, np.array(sums, np.int64) << bits)
     np.testing.assert_array_equal(found, wanted)
@@ -67,8 +67,8 @@ def test_what_is_proven_of_values_stays_so() -> None:
     """The weights are larger with the sums: only together are they the same step."""
     value = Quant(x=Clip(x=scaled(0.01), low=0.0, high=np.inf), grid=NIBBLE)
     case, step = step_of(value)
-    larger = with_larger_sums(step, 6)
-    assert larger is not None
+    larger, left = with_larger_sums(step, 6)
+    assert left == 0
     assert isinstance(larger.anchor, Conv)
     np.testing.assert_array_equal(larger.anchor.weights, case.conv.weights * 64)
     assert magnitude(Acc(), larger, case.tensors) == 64 * magnitude(Acc(), step, case.tensors)
@@ -81,8 +81,8 @@ def test_what_is_proven_of_values_stays_so() -> None:
 def test_what_outputs_share_stays_one_object() -> None:
     code = Quant(x=scaled(0.3), grid=Grid(bits=8, signed=False))
     _, step = step_of(code, Quant(x=scaled(0.1, code), grid=NIBBLE))
-    larger = with_larger_sums(step, 2)
-    assert larger is not None
+    larger, left = with_larger_sums(step, 2)
+    assert left == 0
     first, second = (output.value for output in larger.outputs)
     assert isinstance(second, Quant)
     assert isinstance(second.x, Affine)
@@ -102,4 +102,9 @@ def test_what_outputs_share_stays_one_object() -> None:
 )
 def test_other_readers_of_sums_want_them_as_they_are(value: Expr) -> None:
     _, step = step_of(value)
-    assert with_larger_sums(step, 6) is None
+    assert with_larger_sums(step, 6) == (step, 6)
+
+
+def test_sums_as_large_are_the_step_itself() -> None:
+    _, step = step_of(scaled(0.5))
+    assert with_larger_sums(step, 0) == (step, 0)
