@@ -111,6 +111,8 @@ class DotInner:
     output channels, where `weights` are those of all tiles, ready from the beginning.
     """
 
+    apart = 0
+
     def __init__(
         self,
         geometry: Dense,

@@ -10,7 +10,7 @@ weights then stay in the first-level cache while all blocks of pixels use them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from mpqdeploy.targets.isa import Isa
@@ -37,6 +37,7 @@ class Inner(Protocol):
 
     parts: int  # of the input channels: their weights are made ready one after the other
     groups: int  # groups of input channels per tap and part
+    apart: int  # the last of them, which are no loop: their numbers are known
 
     def allocate(self) -> None:
         """Scratch buffers, before the loops."""
@@ -179,19 +180,17 @@ class RegisterNest:
         geometry, groups = self.geometry, self.inner.groups
         first, whole = part * groups, o * self.inner.parts + part
         self._ahead("block", whole, block.number)
-        with (
-            T.serial(0, geometry.kernel[0]) as kh,
-            T.serial(0, geometry.kernel[1]) as kw,
-            self._steps(block, whole, kh * geometry.kernel[1] + kw) as g,
-        ):
-            position = (kh * geometry.kernel[1] + kw) * groups + g
+        with T.serial(0, geometry.kernel[0]) as kh, T.serial(0, geometry.kernel[1]) as kw:
+            tap = kh * geometry.kernel[1] + kw
 
-            def activations(y: Any, x: Any) -> Any:
+            def activations(group: Any, y: Any, x: Any) -> Any:
                 row = y * geometry.stride[0] + kh * geometry.dilation[0]
                 column = x * geometry.stride[1] + kw * geometry.dilation[1]
-                return self.inner.fetch((block.n, row + origin[0], column + origin[1]), first + g)
+                place = (block.n, row + origin[0], column + origin[1])
+                return self.inner.fetch(place, first + group)
 
-            self._add(block, position, activations)
+            for g in self._steps(block, whole, tap):
+                self._add(block, tap * groups + g, partial(activations, g))
 
     def _add(self, block: Block, position: Any, activations: Callable[[Any, Any], Any]) -> None:
         """Add the products of one step to the accumulators of all of the block's pixels, of which
@@ -207,16 +206,21 @@ class RegisterNest:
                 total = self.inner.add(acc[self._index], fetched, position, vector)
                 T.buffer_store(acc, total, [self._index])
 
-    @contextmanager
     def _steps(self, block: Block, part: Any, tap: Any) -> Iterator[Any]:
-        """The loop over a tap's groups, in the order of `Inner.ahead`."""
+        """A tap's groups in the order of `Inner.ahead`, with the loop open around what is
+        emitted."""
         from tvm.script.ir_builder import tirx as T
 
-        taps, groups = self.geometry.taps, self.inner.groups
+        taps, groups, apart = self.geometry.taps, self.inner.groups, self.inner.apart
+        first = (block.number * taps + tap) * groups
         self._ahead("tap", part, block.number * taps + tap)
-        with T.serial(0, groups) as g:
-            self._ahead("step", part, (block.number * taps + tap) * groups + g)
-            yield g
+        if apart < groups:
+            with T.serial(0, groups - apart) as g:
+                self._ahead("step", part, first + g)
+                yield g
+        for last in range(groups - apart, groups):
+            self._ahead("step", part, first + last)
+            yield last
 
     def _ahead(self, level: Level, part: Any, number: Any) -> None:
         """A chance for the kernel's own weights, and for what follows all of them: the `number`-th

@@ -51,7 +51,7 @@ MAX_TABLE_BYTES = 1 << 20  # all tables of an image: they are read from the seco
 class PermuteKernel:
     """A lookup takes 256 one-bit products with 16 lanes, or 320."""
 
-    version = 9
+    version = 10
 
     def __init__(self, micro: Micro) -> None:
         self.micro = micro

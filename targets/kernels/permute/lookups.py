@@ -36,6 +36,7 @@ class Lookups(ABC):
     """What both share. A nest goes through `geometry`, a tap of it in `groups` steps."""
 
     parts = 1
+    apart = 0
     lift = 0  # log2 of the factor by which accumulators are larger than the sums
     geometry: Dense
     groups: int
@@ -50,11 +51,12 @@ class Lookups(ABC):
         *,
         channels: int,
         group: int,
-        pitch: int,
+        tables: tuple[int, int],
     ) -> None:
         """`codes`: `[output-channel tiles, codes]`, indices as they are packed, on `grid`, in the
-        order in which they are used; `channels`: of the input; `group`: those of a table; `pitch`:
-        bytes of a pixel's tables."""
+        order in which they are used; `channels`: of the input; `group`: those of a table;
+        `tables`: bytes of a pixel's tables, those that fill whole vectors and those that are
+        left."""
         self.micro = micro
         self.vectors = tile.vectors
         self.size = micro.isa.lanes * GROUPS  # bytes of a vector of indices
@@ -68,7 +70,7 @@ class Lookups(ABC):
         self.ring = tile.rows == 1 and few and self.parts == 1
         self._channels = channels
         self._group = group
-        self._pitch = pitch
+        self._pitch, self._left = tables
         self._first: Any = 0  # of the scratch of indices: where the current tile's begin
         self._source: Any = None
         self._start: Any = None
@@ -121,7 +123,9 @@ class Lookups(ABC):
 
         tables = Tables(self.micro, self._channels, self._group, self.unit, self.term)
         with T.serial(0, int(self._source.shape[2])) as x:
-            tables.build(Bytes(self._source, (n, y, x), 0), self.tables((n, y, x), 0))
+            place = (n, y, x)
+            left = self.left(place, 0) if self._left else None
+            tables.build(Bytes(self._source, place, 0), self.tables(place, 0), left)
 
     def _restore(self, tile: Any) -> None:
         """The indices of a tile of output channels."""
@@ -138,18 +142,29 @@ class Lookups(ABC):
                 T.buffer_store(self._indices, found, [self._at(number)])
 
     def tables(self, place: Place, number: Any) -> Bytes:
-        """The `number`-th vector of tables, from a pixel's first on."""
+        """The `number`-th vector of tables, from a pixel's first on: those of a row's pixels follow
+        each other without a gap, and each is a cache line."""
+        return self._of_row(place, place[2] * self._pitch + number * TABLES)
+
+    def left(self, place: Place, number: Any) -> Bytes:
+        """The `number`-th vector of those that fill no vector in their pixel."""
+        width = int(self._source.shape[2])
+        return self._of_row(place, width * self._pitch + place[2] * self._left + number * TABLES)
+
+    def _of_row(self, place: Place, number: Any) -> Bytes:
+        """The tables of the place's row, from the `number`-th byte on."""
         from tvm.script.ir_builder import tirx as T
 
         _, height, width = (int(extent) for extent in self._source.shape[:3])
-        n, y, x = place
+        n, y, _ = place
         row = T.floormod(y, self.span) if self.ring else n * height + y
-        first = row * self._row_bytes(width) + x * self._pitch
-        return Bytes(self._tables, (), first + number * TABLES)
+        return Bytes(self._tables, (), row * self._row_bytes(width) + number)
 
     def _row_bytes(self, width: int) -> int:
-        """Of a row of tables, and behind it what is of no use in the last vector of them."""
-        return -(-width * self._pitch // TABLES) * TABLES + TABLES
+        """Of a row of tables: whole ones, those that are left, and behind these what is of no use
+        in the last vector of them."""
+        left = -(-width * self._left // TABLES) * TABLES + TABLES
+        return width * self._pitch + (left if self._left else 0)
 
     def begin(self, part: Any) -> None:
         if self.ring:

@@ -95,8 +95,8 @@ class Sets(Lookups):
         self._largest = largest
         self._factors = plane_factors(grid)
         codes = order_indices(weights, grid, tile.vectors, micro.isa.lanes)
-        sizes = {"channels": channels, "group": GROUP, "pitch": table_bytes(channels)}
-        super().__init__(micro, tile, codes, NIBBLES, **sizes)
+        tables = table_bytes(channels), 0
+        super().__init__(micro, tile, codes, NIBBLES, channels=channels, group=GROUP, tables=tables)
 
     def index(self, codes: Any, number: Any) -> Any:
         from tvm.script.ir_builder import tirx as T

@@ -43,10 +43,10 @@ class Tables:
     unit: int
     term: Callable[[Any, int], Any]
 
-    def build(self, pixel: Bytes, target: Bytes) -> None:
-        """Emits stores of the tables of the activations `pixel`. What a vector of them has behind
-        the last one is of no use, and overwritten by the next pixel's where these follow without
-        a gap."""
+    def build(self, pixel: Bytes, target: Bytes, left: Bytes | None = None) -> None:
+        """Emits stores of the tables of the activations `pixel`, of the last vector of them to
+        `left` where that is another place. What such a vector has behind the last table is of no
+        use, and overwritten by the next pixel's where these follow without a gap."""
         from tvm.script.ir_builder import tirx as T
 
         stored = stored_channels(self.channels)
@@ -56,13 +56,16 @@ class Tables:
         whole = max(0, -(-(self.channels - count) // each))
         with T.serial(0, whole) as number:
             halves = self._halves(_source(pixel, number * each, count), 0, each)
-            self._store(halves, vectors, target, number * vectors)
+            for vector in range(vectors):
+                self._store(halves, vector, target.behind((number * vectors + vector) * TABLES))
         # The rest, from the last bytes of the pixel where it would read beyond it.
         start, rest = whole * each, self.channels - whole * each
         first = min(start, stored - count)
         halves = self._halves(_source(pixel, first, count), start - first, rest)
         behind = -(-rest // (self.group * GROUPS))
-        self._store(halves, behind, target, whole * vectors)
+        for vector in range(behind):
+            place = target.behind((whole * vectors + vector) * TABLES)
+            self._store(halves, vector, left if left and vector == behind - 1 else place)
 
     def _halves(self, source: Any, first: int, present: int) -> tuple[Any, Any]:
         """The sums of both halves of up to 16 groups, from the `first` byte of `source` on, by
@@ -85,19 +88,15 @@ class Tables:
             sums[half] = value if sums[half] is None else sums[half] + value
         return T.bind(sums[0]), T.bind(sums[1])
 
-    def _store(self, halves: tuple[Any, Any], vectors: int, target: Bytes, number: Any) -> None:
-        """The first `vectors` vectors of tables of these groups, as the `number`-th on."""
+    def _store(self, halves: tuple[Any, Any], vector: int, target: Bytes) -> None:
+        """The tables of the `vector`-th four of these groups."""
         from tvm.script.ir_builder import tirx as T
 
         low, high = halves
-        for vector in range(vectors):
-            group = (vector * GROUPS + NUMBERS // SETS) * (1 << HALF)
-            entries = self.micro.pick(low, constant(group + NUMBERS % (1 << HALF)))
-            entries = entries + self.micro.pick(
-                high, constant(group + NUMBERS % SETS // (1 << HALF))
-            )
-            first = target.first + (number + vector) * TABLES
-            T.buffer_store(target.buffer, entries, [T.ramp(first, 1, TABLES)])
+        group = (vector * GROUPS + NUMBERS // SETS) * (1 << HALF)
+        entries = self.micro.pick(low, constant(group + NUMBERS % (1 << HALF)))
+        entries = entries + self.micro.pick(high, constant(group + NUMBERS % SETS // (1 << HALF)))
+        T.buffer_store(target.buffer, entries, [T.ramp(target.first, 1, TABLES)])
 
 
 def _source(pixel: Bytes, first: Any, count: int) -> Any:

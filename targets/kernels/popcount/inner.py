@@ -14,6 +14,7 @@ class PopcountInner:
     """The arithmetic of a `RegisterNest`: words of 32 input channels."""
 
     parts = 1  # bit planes of weights are few
+    apart = 0
 
     def __init__(self, geometry: Dense, terms: Terms, vectors: int, lanes: int) -> None:
         self.groups = -(-geometry.in_channels // WORD)
