@@ -4,7 +4,7 @@ A `Program` is a list of `Step`s over `Tensor`s of integer codes. A step is one 
 integer convolution or pooling, or nothing) and an *epilogue*: elementwise expressions in float32
 over the anchor's accumulator, ending in one or more outputs. One step becomes one kernel.
 Where a graph has no codes to compute with, an anchor over float32 tensors stands in (`FloatConv`,
-`Softmax`, a `Pool` of floats), and the step says why in `fallback`.
+`Softmax`, `Normalization`, a `Pool` of floats), and the step says why in `fallback`.
 
 Objects that hold arrays or expressions compare by identity (`eq=False`): a sub-expression that two
 outputs share is one object, and is evaluated once.
@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 # ROUND: ties to even. UP: away from zero. HALF_UP, HALF_DOWN: to nearest, ties from zero, to zero.
 Rounding = Literal["ROUND", "FLOOR", "CEIL", "ROUND_TO_ZERO", "UP", "HALF_UP", "HALF_DOWN"]
-Function = Literal["sigmoid", "tanh", "exp", "log", "sqrt"]
+Function = Literal["sigmoid", "tanh", "erf", "exp", "log", "sqrt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +119,14 @@ class Softmax:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Normalization:
+    """(x - mean) / sqrt(variance + epsilon), both over the channels of a pixel: float32."""
+
+    input: str
+    epsilon: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
     """Maximum of codes, or sum of (code - zero_point) over a window, exact in int32.
 
@@ -134,7 +142,7 @@ class Pool:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
-Anchor = Conv | FloatConv | Pool | Softmax
+Anchor = Conv | FloatConv | Pool | Softmax | Normalization
 
 
 # --- epilogue expressions (float32, one value per output element) ------------------------------

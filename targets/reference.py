@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from mpqdeploy.targets.program import (
     Floats,
     Function,
     Load,
+    Normalization,
     Pool,
     Port,
     Product,
@@ -47,6 +49,7 @@ ROUND: Mapping[Rounding, Callable[[Array], Array]] = {
 FUNCTIONS: Mapping[Function, Callable[[Array], Array]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
+    "erf": np.vectorize(math.erf, otypes=[np.float32]),
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
@@ -121,6 +124,8 @@ def accumulate(step: Step, tensors: Mapping[str, Tensor], values: Values) -> Arr
     match anchor:
         case Softmax():
             return _softmax(value)
+        case Normalization():
+            return _normalized(value, anchor.epsilon)
         case Pool():
             return _pool(anchor, value, zero)
         case Conv(pool=Pool() as pool):
@@ -195,6 +200,12 @@ def _pool(pool: Pool, codes: Array, zero: int) -> Array:
 def _softmax(x: Array) -> Array:
     powers = np.exp(x - x.max(axis=3, keepdims=True))
     return np.asarray(powers / powers.sum(axis=3, keepdims=True))
+
+
+def _normalized(x: Array, epsilon: float) -> Array:
+    deviation = x - x.mean(axis=3, keepdims=True)
+    variance = np.square(deviation).mean(axis=3, keepdims=True)
+    return np.asarray(deviation / np.sqrt(variance + epsilon))
 
 
 def evaluate(

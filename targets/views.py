@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 Extents = tuple[int, int, int]  # rows, columns, channels of one image
 Position = tuple[Any, Any, Any]
 Conditions = tuple[tuple[Any, int], ...]  # (index, extent): inside where 0 <= index < extent
@@ -118,6 +120,17 @@ class Reindex:
 
 
 View = Resample | Reindex
+
+
+def change_nothing(*views: View) -> bool:
+    """Whether what is seen through all of them, the first one's result last, is the source as it
+    is."""
+    first, last = views[0], views[-1]
+    if not all(isinstance(view, Reindex) for view in views) or first.shape != last.source:
+        return False
+    own = np.indices(first.shape, sparse=True)
+    found, _ = follow(views, (own[0], own[1], own[2]))
+    return all(bool(np.all(there == here)) for there, here in zip(found, own, strict=True))
 
 
 def follow(views: tuple[View, ...], at: Position) -> tuple[Position, Conditions]:

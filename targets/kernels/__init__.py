@@ -14,6 +14,7 @@ from mpqdeploy.targets.kernels.direct import Direct
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DOT_VBMI
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.kernels.float_conv import FloatConvolution
+from mpqdeploy.targets.kernels.float_norm import NormalizationKernel
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.kernels.lookup import LOOKUP
 from mpqdeploy.targets.kernels.permute import PERMUTE
@@ -37,6 +38,7 @@ KERNELS: tuple[Kernel, ...] = (
     FloatConvolution(),
     FloatPooling(),
     SoftmaxKernel(),
+    NormalizationKernel(),
 )
 
 # Those that need more of a CPU than its level has, by the features as LLVM spells them: preferred

@@ -6,6 +6,7 @@ Both are fallbacks: float32, as the graph says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
@@ -16,8 +17,25 @@ from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Pool, Softmax, Step
 
 
-class _OverFloats:
-    """What kernels share that read floats `[N, C, H, W]` and reduce a few of them per element."""
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Floats in a declared buffer, `[N, C, H, W]` or, as `reals`, `[N, H, W, C]`."""
+
+    buffer: Any
+    reals: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.buffer.shape[1:3] if self.reals else self.buffer.shape[2:]
+        return int(height), int(width)
+
+    def at(self, n: Any, y: Any, x: Any, c: Any) -> Any:
+        return self.buffer[n, y, x, c] if self.reals else self.buffer[n, c, y, x]
+
+
+class OverFloats:
+    """What kernels share that read floats and reduce a few of them per element."""
 
     name: str
     version = 1
@@ -38,13 +56,13 @@ class _OverFloats:
 
         if step.anchor is None:
             raise ValueError(f"{step.name} has no anchor")
-        source = Buffer(tensor=step.anchor.input, layout=Layout(kind="float"))
+        source = self._source(step.anchor.input, layouts)
         batch, height, width, channels = tensors[step.outputs[0].tensor].shape
         lanes = lanes_for(channels, isa)
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
         with IRBuilder() as ib, T.prim_func():
             T.func_name(self.name)
-            image = declare("source", source, tensors)
+            image = Image(declare("source", source, tensors), source.layout.kind == "reals")
             epilogue.declare_reads()
             epilogue.declare_constants()
             epilogue.declare_writes()
@@ -63,14 +81,17 @@ class _OverFloats:
             writes=epilogue.writes,
         )
 
+    def _source(self, tensor: str, layouts: Layouts) -> Buffer:
+        return Buffer(tensor=tensor, layout=Layout(kind="float"))
+
     def _pixel(
-        self, step: Step, image: Any, results: Any, at: tuple[Any, Any, Any], channels: int
+        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
     ) -> None:
         """Emits the accumulators of all channels of the pixel `at` = (n, y, x) into `results`."""
         raise NotImplementedError
 
 
-class FloatPooling(_OverFloats):
+class FloatPooling(OverFloats):
     """Any window, stride and padding."""
 
     name = "float_pool"
@@ -81,14 +102,14 @@ class FloatPooling(_OverFloats):
         return plain and storable(step, tensors)
 
     def _pixel(
-        self, step: Step, image: Any, results: Any, at: tuple[Any, Any, Any], channels: int
+        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
     ) -> None:
         from tvm.script.ir_builder import tirx as T
 
         pool = step.anchor
         if not isinstance(pool, Pool):
             raise ValueError(f"{step.name} is no pooling")
-        height, width = (int(extent) for extent in image.shape[2:])
+        height, width = image.size
         n, y, x = at
         top, left = y * pool.stride[0] - pool.padding[0], x * pool.stride[1] - pool.padding[1]
         maximum = pool.kind == "max"
@@ -98,7 +119,7 @@ class FloatPooling(_OverFloats):
             T.buffer_store(results, neutral, [c])
             with T.serial(0, pool.kernel[0]) as row, T.serial(0, pool.kernel[1]) as column:
                 at_y, at_x = top + row, left + column
-                value = image[n, c, at_y, at_x]
+                value = image.at(n, at_y, at_x, c)
                 if any(pool.padding):
                     inside = T.And(T.And(at_y >= 0, at_y < height), T.And(at_x >= 0, at_x < width))
                     value = T.if_then_else(inside, value, neutral)
@@ -111,7 +132,7 @@ class FloatPooling(_OverFloats):
                 T.buffer_store(results, results[c] / count, [c])
 
 
-class SoftmaxKernel(_OverFloats):
+class SoftmaxKernel(OverFloats):
     """Stable: the maximum is subtracted first."""
 
     name = "softmax"
@@ -120,19 +141,19 @@ class SoftmaxKernel(_OverFloats):
         return isinstance(step.anchor, Softmax) and storable(step, tensors)
 
     def _pixel(
-        self, step: Step, image: Any, results: Any, at: tuple[Any, Any, Any], channels: int
+        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
     ) -> None:
         from tvm.script.ir_builder import tirx as T
 
         n, y, x = at
         best = T.alloc_buffer((1,), "float32", scope="global")
         total = T.alloc_buffer((1,), "float32", scope="global")
-        T.buffer_store(best, image[n, 0, y, x], [0])
+        T.buffer_store(best, image.at(n, y, x, 0), [0])
         T.buffer_store(total, T.float32(0), [0])
         with T.serial(0, channels) as c:
-            T.buffer_store(best, T.max(best[0], image[n, c, y, x]), [0])
+            T.buffer_store(best, T.max(best[0], image.at(n, y, x, c)), [0])
         with T.serial(0, channels) as c:
-            T.buffer_store(results, T.exp(image[n, c, y, x] - best[0]), [c])
+            T.buffer_store(results, T.exp(image.at(n, y, x, c) - best[0]), [c])
             T.buffer_store(total, total[0] + results[c], [0])
         with T.serial(0, channels) as c:
             T.buffer_store(results, results[c] / total[0], [c])

@@ -19,7 +19,8 @@ def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
     for step in program.steps:
         operand = kernels[step.name].operand(step, program.tensors)
         if step.anchor is not None and operand is not None:
-            _want(wanted[step.anchor.input], operand)
+            given = step.anchor.input
+            _want(wanted[given], _loaded(program, given) if operand.kind == "reals" else operand)
         for load in step.loads():
             _want(wanted[load.tensor], _loaded(program, load.tensor))
     for port in (*program.inputs, *program.outputs):

@@ -30,6 +30,7 @@ _ELEMENTWISE = frozenset(
         "Trunc",
         *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Min", "Max", "Clip", "Pow", "PRelu"),
         *("Relu", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Exp", "Sqrt"),
+        *("Erf", "Gelu"),
         "Identity",
     )
 )

@@ -42,12 +42,17 @@ ROUNDINGS = 16  # float32 operations that an executor may spend where the progra
 
 @dataclass(frozen=True, kw_only=True)
 class Flips:
-    """How many of a tensor's `codes` differ at a threshold (`flips`), or elsewhere (`wrong`)."""
+    """How many of a tensor's `codes` differ at a threshold (`flips`), or elsewhere (`wrong`).
+
+    `ties` are those flips whose exact value is the threshold itself, as a sum of few small codes
+    often is: not how far an executor rounds decides them, but that it rounds at all.
+    """
 
     tensor: str
     step: str
     codes: int
     flips: int
+    ties: int
     wrong: int
 
 
@@ -71,16 +76,27 @@ def compare(program: Program, values: Values) -> tuple[Flips, ...]:
             distance = np.abs(got - (value if tensor.grid is None else want))
             excused = distance <= bound
             differs = got != want
+            flipped = differs & excused & (tensor.grid is not None)
             result.append(
                 Flips(
                     tensor=tensor.name,
                     step=step.name,
                     codes=int(got.size),
-                    flips=0 if tensor.grid is None else int(np.sum(differs & excused)),
+                    flips=int(np.sum(flipped)),
+                    ties=int(np.sum(flipped & _tied(output.value, step, program.tensors, known))),
                     wrong=int(np.sum(differs & ~excused)),
                 )
             )
     return tuple(result)
+
+
+def _tied(expr: Expr, step: Step, tensors: Mapping[str, Tensor], values: Values) -> NDArray[Any]:
+    """Where the value before a last quantizer is a threshold exactly."""
+    if not isinstance(expr, Quant):
+        return np.zeros(1, bool)
+    shape = tensors[step.outputs[0].tensor].shape
+    exact, _ = _bounded(expr.x, step, tensors, values, shape)
+    return _code(expr, exact, np.zeros_like(exact))[1] > 0
 
 
 def from_context(program: Program, context: Values) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ from mpqdeploy.core import ModelError
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.passes.integerize import HANDLERS, integerize
 from mpqdeploy.targets.passes.normalize import normalize
-from mpqdeploy.targets.program import Conv, FloatConv, Pool, Program, Softmax
+from mpqdeploy.targets.program import Conv, FloatConv, Normalization, Pool, Program, Softmax
 from mpqdeploy.targets.target import load_target
 from tests.targets.agreeing import agrees
 from tests.targets.graphs import GraphBuilder
@@ -67,8 +67,13 @@ def test_a_scale_per_channel_falls_back_unless_depthwise() -> None:
         assert len(fallbacks(agrees(builder.model(x)))) == expected
 
 
-def test_softmax_and_pools_of_floats_fall_back() -> None:
-    kinds = {"softmax": Softmax, "max_of_floats": Pool, "average_of_floats": Pool}
+def test_softmax_normalizations_and_pools_of_floats_fall_back() -> None:
+    kinds = {
+        "softmax": Softmax,
+        "max_of_floats": Pool,
+        "average_of_floats": Pool,
+        "layer_norm_last": Normalization,
+    }
     for name, kind in kinds.items():
         program = integerize(normalize(network(WILD[name])))
         assert any(isinstance(step.anchor, kind) and step.fallback for step in program.steps)
@@ -85,13 +90,18 @@ def test_the_report_names_what_fell_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (node("Softmax", axis=3), "axis 3"),
+        (node("Softmax", axis=0), "the batch"),
         (node("Resize", np.zeros(0), [1.0, 1, 1.5, 1], mode="nearest"), "no whole factor"),
         (node("Resize", np.zeros(0), [1.0, 1, 2, 2], mode="linear"), "mode linear"),
         (node("Transpose", perm=[1, 0, 2, 3]), "moves the batch"),
         (node("Pow", 3.0), "exponent is 3"),
         (node("Pad", [0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"), "mode reflect"),
         (node("Cast", to=11), "another type"),
+        (node("LayerNormalization", np.ones(8), axis=0), "the batch"),
+        (node("LayerNormalization", np.ones(8), axis=4), "axis 4"),
+        (node("LayerNormalization", np.ones(8), epsilon=-1.0), "epsilon is -1"),
+        (node("LayerNormalization", np.ones(7)), "do not fit"),
+        (node("Gelu", approximate="cubic"), "approximation cubic"),
         (node("Concat", axis=0), "axis 0"),
         (node("Softplus"), "not supported"),
         (node("Div", np.zeros(1)), "divides by 0"),

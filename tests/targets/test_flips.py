@@ -85,3 +85,11 @@ def test_context_of_qonnx_gives_codes() -> None:
     values = flips.from_context(program, context)
     assert values["q"].dtype == np.int32
     assert values["q"].tolist() == [[[[0, 1, 2, 15]]]]
+
+
+def test_ties_are_flips_at_exact_thresholds() -> None:
+    program = quantizer(Grid(bits=4, signed=False))
+    x = np.array([1.0, 3.0000005, 3.0, 5.0], np.float32).reshape(1, 1, 1, 4)  # 0.5 1.5 1.5 2.5
+    other = np.array([1, 1, 1, 2], np.int32).reshape(1, 1, 1, 4)  # towards the other side thrice
+    (found,) = compare(program, {"x": x, "q": other})
+    assert (found.flips, found.ties, found.wrong) == (3, 2, 0)

@@ -81,9 +81,22 @@ def clipped(builder: GraphBuilder, x: str) -> str:
     return builder.node("ReduceMean", [x], axes=[1], keepdims=1)
 
 
+def block(builder: GraphBuilder, x: str) -> str:
+    """As a transformer's: normalized, two layers with an error function between, residual."""
+    y = builder.quant(matrix(builder, x, 10, 12), 8, signed=True)
+    scale, bias = (builder.constant(builder.rng.uniform(0.2, 1.0, 12)) for _ in range(2))
+    normal = builder.node("LayerNormalization", [y, scale, bias])
+    inner = biased(builder, matrix(builder, builder.quant(normal, 4, signed=True), 12, 24), 24)
+    probable = builder.node("Erf", [builder.node("Mul", [inner, builder.constant(0.7071)])])
+    half = builder.node("Mul", [inner, builder.constant(0.5)])
+    product = builder.node("Mul", [half, builder.add(probable, builder.constant(1.0))])
+    inner = builder.quant(product, 4, signed=True)
+    return builder.quant(builder.add(y, matrix(builder, inner, 24, 12)), 8, signed=True)
+
+
 def model(build: Build, shape: tuple[int, ...] = (1, 6, 10)) -> onnx.ModelProto:
     builder = GraphBuilder(3, shape)
     return builder.model(build(builder, builder.quant("x", 8, signed=True)))
 
 
-BUILDS = [mlp, mixer, classifier, chances, flattened, signs, clipped, mean]
+BUILDS = [mlp, mixer, classifier, chances, flattened, signs, clipped, mean, block]

@@ -17,7 +17,10 @@ def network(build: Build, *, bits: int = 4, seed: int = 0, batch: int = 2) -> on
     builder = GraphBuilder(seed, (batch, 3, 6, 8))
     x = builder.block(builder.quant("x", 8, signed=True), 6, act_bits=bits)
     y = build(builder, x)
-    return builder.model(builder.conv(builder.quant(y, 4, signed=True), 5, 1, bits=4))
+    output = builder.conv(builder.quant(y, 4, signed=True), 5, 1, bits=4)
+    return builder.model(
+        output, opset=20 if any(n.op_type == "Gelu" for n in builder.nodes) else 17
+    )
 
 
 def node(op: str, *constants: object, channels: int = 0, **attributes: object) -> Build:
@@ -83,6 +86,33 @@ def float_weights(builder: GraphBuilder, x: str) -> str:
     return builder.node("Conv", [x, weights], 6, pads=[1, 1, 1, 1], group=2, strides=[1, 2])
 
 
+def erf_gelu(builder: GraphBuilder, x: str) -> str:
+    """As exporters write it before opset 20."""
+    y = convolved(builder, x)
+    below = builder.node("Erf", [builder.node("Div", [y, builder.constant(np.sqrt(2))])])
+    probable = builder.node("Add", [below, builder.constant(1.0)])
+    product = builder.node("Mul", [y, probable])
+    return builder.node("Mul", [product, builder.constant(0.5)], 4)
+
+
+def features_last(builder: GraphBuilder, x: str) -> str:
+    """ConvNeXt's: channels last, normalized, and back."""
+    y = builder.node("Transpose", [convolved(builder, x)], perm=[0, 2, 3, 1])
+    y = layer_norm(4, bias=True)(builder, y)
+    return builder.node("Transpose", [y], 4, perm=[0, 3, 1, 2])
+
+
+def layer_norm(*shape: int, bias: bool = False, **attributes: object) -> Build:
+    """With its scale, and a bias, of this shape."""
+
+    def build(builder: GraphBuilder, x: str) -> str:
+        scale = builder.constant(builder.rng.uniform(0.5, 1.5, shape))
+        inputs = [scale, *([builder.constant(builder.rng.normal(0, 0.2, shape))] if bias else [])]
+        return builder.node("LayerNormalization", [x, *inputs], **attributes)
+
+    return build
+
+
 def shuffle(builder: GraphBuilder, x: str) -> str:
     """ShuffleNet's: reshape to groups, transpose, reshape."""
     y = builder.node("Reshape", [x, builder.constant([0, 2, 3, 6, 8], np.int64)])
@@ -133,10 +163,25 @@ WILD: dict[str, Build] = {
     "leaky_relu": chain(convolved, node("LeakyRelu", alpha=0.1)),
     "prelu": chain(convolved, node("PRelu", np.reshape([0.2, 0.3, 0.1, 0], (4, 1, 1)))),
     "elu": chain(convolved, node("Elu", alpha=0.7)),
+    "erf": chain(convolved, node("Erf")),
+    "erf_gelu": erf_gelu,
+    "gelu": chain(convolved, node("Gelu")),
+    "gelu_tanh": chain(convolved, node("Gelu", approximate="tanh")),
     "abs": chain(convolved, node("Abs")),
     "square": node("Pow", 2.0),
     "max": chain(convolved, node("Max", 0.25)),
     "softmax": node("Softmax", axis=1),
+    "softmax_columns": chain(convolved, node("Softmax", axis=-1)),
+    "log_softmax_rows": node("LogSoftmax", axis=2),
+    "layer_norm_last": layer_norm(8, bias=True, epsilon=1e-3),
+    "layer_norm_image": layer_norm(6, 6, 8, axis=1),
+    "layer_norm_pixels": chain(convolved, layer_norm(1, 6, 8, bias=True, axis=-2)),
+    "layer_norm_flat": chain(
+        node("Flatten", channels=288),
+        layer_norm(288, bias=True),
+        node("Reshape", [0, 6, 6, 8], channels=6),
+    ),
+    "layer_norm_features": features_last,
     "log_softmax": node("LogSoftmax", axis=1),
     "mul_per_channel": node("Mul", np.linspace(0.5, 2, 6).reshape(6, 1, 1)),
     "concat_same_scale": concat(same, same, channels=12),

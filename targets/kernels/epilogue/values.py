@@ -11,6 +11,7 @@ from tvm.script.ir_builder import tirx as T
 
 from mpqdeploy.targets.kernels.base import Buffer, Tensors
 from mpqdeploy.targets.kernels.bounds import converts
+from mpqdeploy.targets.kernels.epilogue.error_function import erf
 from mpqdeploy.targets.kernels.epilogue.loads import Source
 from mpqdeploy.targets.kernels.epilogue.vectors import (
     Place,
@@ -187,7 +188,8 @@ class Evaluation:
         if isinstance(expr, Product):
             return self.real(expr.x) * self.real(expr.y)
         if isinstance(expr, Apply):
-            return getattr(T, expr.function)(self.real(expr.x))
+            value = self.real(expr.x)
+            return erf(value, lanes) if expr.function == "erf" else getattr(T, expr.function)(value)
         if isinstance(expr, Clip):
             return clip(self.real(expr.x), expr.low, expr.high, lanes)
         if isinstance(expr, Affine):

@@ -11,9 +11,9 @@ from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.elementwise import scalar
 from mpqdeploy.targets.passes.integerize.expressions import affine, clip
 from mpqdeploy.targets.passes.node import Node
-from mpqdeploy.targets.program import Acc, Apply, Expr, Function, Product, Softmax, Sum
+from mpqdeploy.targets.program import Apply, Expr, Function, Product, Sum
 
-AXES_ARE_SEPARATE = 13  # the opset from which Softmax no longer flattens its input
+CUBIC = 0.044715  # of Gelu's approximation, Hendrycks and Gimpel, 2016
 
 
 def _applied(function: Function) -> Handler:
@@ -52,6 +52,20 @@ def _elu(x: Expr, node: Node) -> Expr:
     return Sum(x=clip(x, 0.0, np.inf), y=affine(below, node.number("alpha", 1.0)))
 
 
+def _gelu(x: Expr, node: Node) -> Expr:
+    """x times the normal distribution's probability of less, or what tanh makes of it."""
+    approximation = node.text("approximate", "none")
+    if approximation not in ("none", "tanh"):
+        raise node.error(f"its approximation {approximation} is not known")
+    if approximation == "none":
+        probable: Expr = Apply(x=affine(x, np.sqrt(0.5)), function="erf")
+    else:
+        cube = Product(x=Product(x=x, y=x), y=affine(x, CUBIC))
+        inner = affine(Sum(x=x, y=cube), np.sqrt(2 / np.pi))
+        probable = Apply(x=inner, function="tanh")
+    return Product(x=affine(x, 0.5), y=affine(probable, 1.0, 1.0))
+
+
 def hard_sigmoid(context: Context, node: Node) -> Value:
     value = context.value(node)
     return context.elementwise(node, value, _hard_sigmoid(value.expr, node))
@@ -86,39 +100,18 @@ def power(context: Context, node: Node) -> Value:
     return _float(context, node, value, Product(x=value.expr, y=value.expr))
 
 
-def softmax(context: Context, node: Node) -> Value:
-    """Softmax and LogSoftmax over channels."""
-    value = context.image(node)
-    rank, opset = len(value.shape), context.model.get_opset_imports()[""]
-    axis = node.integer("axis", 1 if opset < AXES_ARE_SEPARATE else -1) % rank
-    _, height, width, _ = value.group.shape
-    flattens = opset < AXES_ARE_SEPARATE and height * width > 1
-    if axis != 1 or flattens:
-        raise node.error(
-            f"it normalizes axis {axis} of shape {list(value.shape)}",
-            hint="Only axis 1, the channels, is supported.",
-        )
-    name = context.builder.write_float(value.group, value.expr, value.name)
-    group = context.builder.group(value.group.shape, Softmax(input=name))
-    group.add_sources(context.sources(node))
-    context.fall_back(node, group, f"integers have no {node.op}")
-    expr: Expr = Acc() if node.op == "Softmax" else Apply(x=Acc(), function="log")
-    reason = f"{node.op} '{node.name}' is not quantized"
-    return Value(name=node.output, shape=value.shape, group=group, expr=expr, reason=reason)
-
-
 HANDLERS: dict[str, Handler] = {
     "Abs": absolute,
     "Elu": _composed(_elu),
+    "Erf": _applied("erf"),
     "Exp": _applied("exp"),
+    "Gelu": _composed(_gelu),
     "HardSigmoid": hard_sigmoid,
     "HardSwish": _composed(_hard_swish),
     "LeakyRelu": leaky_relu,
-    "LogSoftmax": softmax,
     "PRelu": prelu,
     "Pow": power,
     "Sigmoid": _applied("sigmoid"),
-    "Softmax": softmax,
     "Sqrt": _applied("sqrt"),
     "Tanh": _applied("tanh"),
 }

@@ -22,7 +22,7 @@ from mpqdeploy.targets.passes.integerize.builder import (
 )
 from mpqdeploy.targets.passes.integerize.expressions import mapped
 from mpqdeploy.targets.program import Affine, Expr, Load, walk
-from mpqdeploy.targets.views import Axis, Reindex, Resample, View
+from mpqdeploy.targets.views import Axis, Reindex, Resample, View, change_nothing
 
 DEEPEST = 64  # expressions above each other; a kernel of more is better cut in two
 # By rank: where the ONNX axes from 1 on are among a view's (rows, columns, channels).
@@ -31,6 +31,8 @@ AXES = {2: (2,), 3: (2, 1), 4: (2, 0, 1)}
 
 def seen(builder: Builder, value: Value, view: View, name: str, shape: tuple[int, ...]) -> Value:
     """`value` through `view`, with the ONNX name and shape of the result, in a group of its own."""
+    if change_nothing(view):
+        return replace(value, name=name, shape=shape)
     group = builder.group((value.group.shape[0], *view.shape), None)
     keeps = isinstance(view, Resample) and view.keeps_channels
     coded = value.coded
@@ -133,6 +135,8 @@ def _moved(builder: Builder, expr: Expr, view: View) -> Expr:
             stride=(expr.stride[0] * view.rows.step, expr.stride[1] * view.columns.step),
             channel_offset=expr.channel_offset - view.channels.offset,
         )
+    if expr.views and change_nothing(view, expr.views[0]):
+        return replace(expr, views=expr.views[1:])
     return replace(expr, views=(view, *expr.views))
 
 

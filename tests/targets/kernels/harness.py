@@ -58,7 +58,7 @@ def input_buffer(
     """`codes` in memory, with noise in the channels that hold anything."""
     tensor = case.tensors[buffer.tensor]
     encoded = encode(tensor, buffer.layout, codes)
-    if buffer.layout.kind == "bytes":
+    if buffer.layout.kind in ("bytes", "reals"):
         channels = tensor.shape[3]
         unused = encoded[..., channels:].shape
         encoded[..., channels:] = rng.integers(0, 256, unused, dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from mpqdeploy.targets.program import (
     Expr,
     FloatConv,
     Load,
+    Normalization,
     Pool,
     Product,
     Quant,
@@ -34,6 +36,7 @@ FUNCTION_ERROR = 16 * EPSILON
 FUNCTIONS: Mapping[str, Any] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "tanh": np.tanh,
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
@@ -87,6 +90,8 @@ def _of_floats(step: Step, tensors: Mapping[str, Tensor], x: NDArray[np.float64]
         powers = np.exp(x - x.max(axis=3, keepdims=True))
         value = powers / powers.sum(axis=3, keepdims=True)
         return Bounded(value, FUNCTION_ERROR * value * (1 + np.abs(x).max()))
+    if isinstance(anchor, Normalization):
+        return _normalized(x, anchor.epsilon)
     assert isinstance(anchor, Pool)
     if anchor.kind == "max":
         value = np.max(_taps(anchor, x, size, -np.inf), axis=0)
@@ -97,6 +102,16 @@ def _of_floats(step: Step, tensors: Mapping[str, Tensor], x: NDArray[np.float64]
         return Bounded(total, error)
     count = np.sum(_taps(anchor, np.ones((1, *x.shape[1:3], 1)), size, 0), axis=0)
     return _float32(total / count, error / count)
+
+
+def _normalized(x: NDArray[np.float64], epsilon: float) -> Bounded:
+    """Deviations are as exact as the mean, of which a rounding for every channel."""
+    count = x.shape[3]
+    deviation = x - np.sum(x, axis=3, keepdims=True) / count
+    root = np.sqrt(np.sum(deviation * deviation, axis=3, keepdims=True) / count + epsilon)
+    value = deviation / root
+    error = EPSILON * (count + 4) * np.abs(x).max(axis=3, keepdims=True) / root
+    return Bounded(value, error + EPSILON * (count + 4) * np.abs(value))
 
 
 def _of_codes(step: Step, tensors: Mapping[str, Tensor], inputs: Codes) -> NDArray[np.int64]:

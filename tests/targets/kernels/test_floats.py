@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,19 +11,21 @@ from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.float_conv import FloatConvolution
+from mpqdeploy.targets.kernels.float_norm import NormalizationKernel
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
-from mpqdeploy.targets.program import Softmax, Tensor
+from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.program import Normalization, Softmax, Tensor
 from tests.targets.kernels.harness import Case, check
 from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import CHANNELS, convolutions, pools, step_case
 
 
 @st.composite
-def softmaxes(draw: Any) -> Case:
+def over_channels(draw: Any, anchor: Softmax | Normalization) -> Case:
     channels = draw(st.sampled_from(CHANNELS))
     shape = (draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 3)), channels)
     source = Tensor(name="source", shape=shape)
-    return step_case(draw, source, Softmax(input="source"), shape, 1.0)
+    return step_case(draw, source, anchor, shape, 1.0)
 
 
 @pytest.mark.parametrize("isa", Isa)
@@ -47,8 +50,21 @@ def test_pools_agree_with_the_oracle(isa: Isa, case: Case) -> None:
 
 @pytest.mark.parametrize("isa", Isa)
 @settings(max_examples=6, deadline=None)
-@given(case=softmaxes())
+@given(case=over_channels(Softmax(input="source")))
 def test_softmax_agrees_with_the_oracle(isa: Isa, case: Case) -> None:
     require(isa)
     assert SoftmaxKernel().matches(case.step, case.tensors, isa)
     check(SoftmaxKernel(), case, isa)
+
+
+@pytest.mark.parametrize("isa", Isa)
+@settings(max_examples=8, deadline=None)
+@given(case=over_channels(Normalization(input="source", epsilon=1e-3)), reals=st.booleans())
+def test_normalization_agrees_with_the_oracle(isa: Isa, case: Case, reals: bool) -> None:
+    """Of a model's input, too, which is no reals."""
+    require(isa)
+    kernel = NormalizationKernel()
+    layout = Layout(kind="reals" if reals else "float")
+    case = replace(case, layouts={**case.layouts, "source": (layout,)})
+    assert kernel.matches(case.step, case.tensors, isa)
+    check(kernel, case, isa)

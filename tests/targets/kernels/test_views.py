@@ -25,12 +25,12 @@ from mpqdeploy.targets.program import (
     Sum,
     Tensor,
 )
-from mpqdeploy.targets.views import Axis, Extents, Reindex, Resample, View
+from mpqdeploy.targets.views import Axis, Extents, Reindex, Resample, View, change_nothing
 from tests.targets.kernels.harness import Case, check
 from tests.targets.kernels.levels import require
 from tests.targets.kernels.steps import CHANNELS, layouts_of, requantized, tensors_on
 
-FUNCTIONS = ("sigmoid", "tanh", "exp")
+FUNCTIONS = ("sigmoid", "tanh", "erf", "exp")
 
 
 @st.composite
@@ -159,3 +159,35 @@ def test_spread_rows_read_backwards(step: int, offset: int, count: int) -> None:
         },
     )
     check(Elementwise(), case, Isa.PORTABLE)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    extents=st.lists(st.integers(1, 4), min_size=3, max_size=3).map(tuple),
+    order=st.permutations(range(3)).map(tuple),
+    size=st.permutations(range(3)).map(tuple),
+)
+def test_a_view_and_its_opposite_change_nothing(
+    extents: Extents, order: Extents, size: Extents
+) -> None:
+    """Against the elements themselves: two views may also undo each other by chance."""
+    count = math.prod(extents)
+    source = (extents[size[0]], extents[size[1]], extents[size[2]])
+    turned = tuple(extents[axis] for axis in order)
+    there = Reindex(shape=(1, 1, count), source=source, extents=extents, order=order)
+    opposite = tuple(int(axis) for axis in np.argsort(order))
+    back = Reindex(shape=source, source=(1, 1, count), extents=turned, order=opposite)
+    assert change_nothing(back, there)
+    again = Reindex(shape=source, source=source, extents=extents, order=order)
+    codes = np.arange(count).reshape(extents)
+    assert change_nothing(again) == np.array_equal(codes.transpose(order).ravel(), codes.ravel())
+    assert change_nothing(again, again) == np.array_equal(
+        codes.transpose(order).reshape(extents).transpose(order).ravel(), codes.ravel()
+    )
+
+
+def test_what_leaves_elements_out_changes_something() -> None:
+    assert not change_nothing(Resample(shape=(2, 2, 2), source=(2, 2, 3)))
+    image = Reindex(shape=(2, 3, 4), source=(1, 1, 24), extents=(24,), order=(0,))
+    assert not change_nothing(image)
+    assert not change_nothing(image, image)
