@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Extents = tuple[int, int, int]  # rows, columns, channels of one image
 Position = tuple[Any, Any, Any]
+ELEMENTS_AT_ONCE = 1 << 20
 Conditions = tuple[tuple[Any, int], ...]  # (index, extent): inside where 0 <= index < extent
 
 
@@ -128,8 +130,19 @@ def change_nothing(*views: View) -> bool:
     first, last = views[0], views[-1]
     if not all(isinstance(view, Reindex) for view in views) or first.shape != last.source:
         return False
-    own = np.indices(first.shape, sparse=True)
-    found, _ = follow(views, (own[0], own[1], own[2]))
+    height, width, channels = first.shape
+    at_once = max(1, ELEMENTS_AT_ONCE // channels)
+    return all(
+        _stay(views, np.arange(start, min(start + at_once, height * width)))
+        for start in range(0, height * width, at_once)
+    )
+
+
+def _stay(views: tuple[View, ...], pixels: NDArray[np.int64]) -> bool:
+    """Whether all channels of these pixels, counted row by row, are where they were."""
+    _, width, channels = views[0].shape
+    own = pixels[:, None] // width, pixels[:, None] % width, np.arange(channels)
+    found, _ = follow(views, own)
     return all(bool(np.all(there == here)) for there, here in zip(found, own, strict=True))
 
 

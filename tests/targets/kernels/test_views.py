@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpqdeploy.targets import views
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.layout import Layout
@@ -184,6 +185,18 @@ def test_a_view_and_its_opposite_change_nothing(
     assert change_nothing(again, again) == np.array_equal(
         codes.transpose(order).reshape(extents).transpose(order).ravel(), codes.ravel()
     )
+
+
+def test_large_images_are_compared_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """13 pixels at once: the last part is smaller."""
+    monkeypatch.setattr(views, "ELEMENTS_AT_ONCE", 40)
+    there = Reindex(shape=(1, 60, 3), source=(6, 10, 3), extents=(180,), order=(0,))
+    back = Reindex(shape=(6, 10, 3), source=(1, 60, 3), extents=(180,), order=(0,))
+    assert change_nothing(back, there)
+    turned = Reindex(shape=(6, 10, 3), source=(6, 10, 3), extents=(3, 5, 2, 6), order=(0, 1, 2, 3))
+    assert change_nothing(turned)
+    swapped = Reindex(shape=(30, 2, 3), source=(30, 2, 3), extents=(3, 30, 2), order=(0, 2, 1))
+    assert not change_nothing(swapped)
 
 
 def test_what_leaves_elements_out_changes_something() -> None:
