@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.base import Buffer, Tensors
-from mpqdeploy.targets.kernels.float_pool import Image, OverFloats
+from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.over_floats import Image, OverFloats
 from mpqdeploy.targets.kernels.storable import storable
-from mpqdeploy.targets.layout import Layout, Layouts
 from mpqdeploy.targets.program import Normalization, Step
 
 LANES = 16  # of a vector; LLVM splits it where registers are shorter
@@ -20,17 +19,10 @@ class NormalizationKernel(OverFloats):
     numbers would have few digits."""
 
     name = "normalization"
+    kind = "reals"
 
     def matches(self, step: Step, tensors: Tensors, isa: Isa) -> bool:
         return isinstance(step.anchor, Normalization) and storable(step, tensors)
-
-    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return Layout(kind="reals")
-
-    def _source(self, tensor: str, layouts: Layouts) -> Buffer:
-        """Reals, but of the model's own input, which has none."""
-        kinds = {layout.kind: layout for layout in layouts[tensor]}
-        return Buffer(tensor=tensor, layout=kinds.get("reals", Layout(kind="float")))
 
     def _pixel(
         self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int

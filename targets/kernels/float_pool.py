@@ -5,90 +5,13 @@ Both are fallbacks: float32, as the graph says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mpqdeploy.targets.isa import Isa
-from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
-from mpqdeploy.targets.kernels.shares import sharing
-from mpqdeploy.targets.kernels.storable import lanes_for, storable
-from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
+from mpqdeploy.targets.kernels.base import Tensors
+from mpqdeploy.targets.kernels.over_floats import Image, OverFloats
+from mpqdeploy.targets.kernels.storable import storable
 from mpqdeploy.targets.program import Pool, Softmax, Step
-
-
-@dataclass(frozen=True, eq=False)
-class Image:
-    """Floats in a declared buffer, `[N, C, H, W]` or, as `reals`, `[N, H, W, C]`."""
-
-    buffer: Any
-    reals: bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        height, width = self.buffer.shape[1:3] if self.reals else self.buffer.shape[2:]
-        return int(height), int(width)
-
-    def at(self, n: Any, y: Any, x: Any, c: Any) -> Any:
-        return self.buffer[n, y, x, c] if self.reals else self.buffer[n, c, y, x]
-
-
-class OverFloats:
-    """What kernels share that read floats and reduce a few of them per element."""
-
-    name: str
-    version = 1
-
-    def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        return ({},)
-
-    def operand(self, step: Step, tensors: Tensors) -> Layout | None:
-        return Layout(kind="float")
-
-    def emit(
-        self, step: Step, tensors: Tensors, layouts: Layouts, isa: Isa, schedule: Schedule
-    ) -> Emitted:
-        from tvm.script.ir_builder import IRBuilder
-        from tvm.script.ir_builder import tirx as T
-
-        from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
-
-        if step.anchor is None:
-            raise ValueError(f"{step.name} has no anchor")
-        source = self._source(step.anchor.input, layouts)
-        batch, height, width, channels = tensors[step.outputs[0].tensor].shape
-        lanes = lanes_for(channels, isa)
-        epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
-        with IRBuilder() as ib, T.prim_func():
-            T.func_name(self.name)
-            image = Image(declare("source", source, tensors), source.layout.kind == "reals")
-            epilogue.declare_reads()
-            epilogue.declare_constants()
-            epilogue.declare_writes()
-            with sharing(schedule) as share:
-                epilogue.fill_borders(share)
-                results = T.alloc_buffer((stored_channels(channels),), "float32", scope="global")
-                with T.serial(0, batch) as n, share.loop(height) as y, T.serial(0, width) as x:
-                    self._pixel(step, image, results, (n, y, x), channels)
-                    with T.serial(0, stored_channels(channels) // lanes) as block:
-                        value = results[T.ramp(block * lanes, 1, lanes)]
-                        epilogue.store(value, n, y, x, block * lanes)
-        return Emitted(
-            func=ib.get(),
-            reads=(source, *epilogue.reads),
-            constants=epilogue.constants,
-            writes=epilogue.writes,
-        )
-
-    def _source(self, tensor: str, layouts: Layouts) -> Buffer:
-        return Buffer(tensor=tensor, layout=Layout(kind="float"))
-
-    def _pixel(
-        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
-    ) -> None:
-        """Emits the accumulators of all channels of the pixel `at` = (n, y, x) into `results`."""
-        raise NotImplementedError
 
 
 class FloatPooling(OverFloats):
