@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 Extents = tuple[int, int, int]  # rows, columns, channels of one image
 Position = tuple[Any, Any, Any]
-ELEMENTS_AT_ONCE = 1 << 20
 Conditions = tuple[tuple[Any, int], ...]  # (index, extent): inside where 0 <= index < extent
+ELEMENTS_AT_ONCE = 1 << 20  # that numpy follows: a large image's positions would fill the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +125,9 @@ View = Resample | Reindex
 
 
 def change_nothing(*views: View) -> bool:
-    """Whether what is seen through all of them, the first one's result last, is the source as it
-    is."""
+    """Whether what is seen through all of them, in the order of `follow`, is the source as it is.
+
+    Reshapes and transposes are asked about; a `Resample` is always taken to change something."""
     first, last = views[0], views[-1]
     if not all(isinstance(view, Reindex) for view in views) or first.shape != last.source:
         return False

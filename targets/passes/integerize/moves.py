@@ -30,7 +30,8 @@ AXES = {2: (2,), 3: (2, 1), 4: (2, 0, 1)}
 
 
 def seen(builder: Builder, value: Value, view: View, name: str, shape: tuple[int, ...]) -> Value:
-    """`value` through `view`, with the ONNX name and shape of the result, in a group of its own."""
+    """`value` through `view`, with the ONNX name and shape of the result, in a group of its own
+    unless all stays where it is."""
     if change_nothing(view):
         return replace(value, name=name, shape=shape)
     group = builder.group((value.group.shape[0], *view.shape), None)
