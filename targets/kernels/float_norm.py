@@ -31,8 +31,7 @@ class NormalizationKernel(OverFloats):
 
         if not isinstance(step.anchor, Normalization):
             raise ValueError(f"{step.name} is no normalization")
-        numbers = [T.alloc_buffer((1,), "float32", scope="global") for _ in range(2)]
-        mean, factor = numbers
+        mean, factor = (T.alloc_buffer((1,), "float32", scope="global") for _ in range(2))
         count = T.float32(channels)
 
         def read(c: Any, lanes: int) -> None:

@@ -37,7 +37,7 @@ class Inner(Protocol):
 
     parts: int  # of the input channels: their weights are made ready one after the other
     groups: int  # groups of input channels per tap and part
-    apart: int  # the last of them, which are no loop: their numbers are known
+    apart: int  # the last of them, of which no loop is made: `fetch` is given their numbers as ints
 
     def allocate(self) -> None:
         """Scratch buffers, before the loops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,7 +34,7 @@ class Image:
         return self.buffer[n, y, x, c] if self.reals else self.buffer[n, c, y, x]
 
 
-class OverFloats:
+class OverFloats(ABC):
     """What kernels share that read floats and reduce a few of them per element."""
 
     name: str
@@ -85,8 +86,8 @@ class OverFloats:
         known = any(layout.kind == self.kind for layout in layouts[tensor])
         return Buffer(tensor=tensor, layout=Layout(kind=self.kind if known else "float"))
 
+    @abstractmethod
     def _pixel(
         self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
     ) -> None:
         """Emits the accumulators of all channels of the pixel `at` = (n, y, x) into `results`."""
-        raise NotImplementedError

@@ -15,6 +15,7 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 QONNX_OPS = (*QUANTIZERS, "Trunc", "MultiThreshold")
 OLDEST_OPSET, TRIED_OPSET = 7, 25
+AXES_ARE_SEPARATE = 13  # the opset from which Softmax's axis is one, and not all from it on
 TRUNC_1_INPUTS = 5  # of version 1 of Trunc; version 2 has one more
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from onnx import NodeProto, helper, numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 
-from mpqdeploy.targets.passes.dialects import QUANTIZERS
+from mpqdeploy.targets.passes.dialects import AXES_ARE_SEPARATE, QUANTIZERS
+from mpqdeploy.targets.passes.names import unused
 from mpqdeploy.targets.passes.node import Node
 
 RANKS = (3, 4)
-SAME_AXIS = 13  # the opset from which Softmax's axis is one axis, and not all from it on
 
 # Those that treat all elements alike, but for what their constants say.
 _ELEMENTWISE = frozenset(
@@ -74,7 +74,7 @@ class _Rewriting:
         self._known = _known(model)
         self._turned: dict[str, str] = {}  # features first, of tensors with the features last
         self._backs: list[NodeProto] = []
-        self._tag = _unused(model, "features_first")  # in all new names
+        self._tag = unused(model, "features_first")  # in all new names
 
     def is_product(self, node: NodeProto) -> bool:
         if node.op_type != "MatMul" or node.input[0] in self._known:
@@ -112,7 +112,7 @@ class _Rewriting:
             self._cancel(back, reader)
         elif reader.op_type in _ELEMENTWISE and len(reader.output) == 1:
             self._elementwise(back, reader, rank)
-        elif reader.op_type in ("Softmax", "LogSoftmax") and self._opset >= SAME_AXIS:
+        elif reader.op_type in ("Softmax", "LogSoftmax") and self._opset >= AXES_ARE_SEPARATE:
             axis = Node(reader).integer("axis", -1) % rank
             _set(reader, axis=_last(rank)[axis])
             reader.input[0] = back.input[0]
@@ -272,16 +272,6 @@ class _Rewriting:
     def _add(self, node: NodeProto) -> NodeProto:
         self._graph.node.append(node)
         return self._graph.node[-1]
-
-
-def _unused(model: ModelWrapper, tag: str) -> str:
-    """`tag`, made longer until no name in the graph has it."""
-    names = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        names.update((node.name, *node.input, *node.output))
-    while any(tag in name for name in names):
-        tag += "_"
-    return tag
 
 
 def _known(model: ModelWrapper) -> set[str]:

@@ -72,7 +72,9 @@ def compare(program: Program, values: Values) -> tuple[Flips, ...]:
                 known[tensor.name] = expected[tensor.name]
                 continue
             got, want = values[tensor.name], expected[tensor.name]
-            value, bound = _bounded(output.value, step, program.tensors, known, tensor.shape)
+            value, bound, tied = _with_ties(
+                output.value, step, program.tensors, known, tensor.shape
+            )
             distance = np.abs(got - (value if tensor.grid is None else want))
             excused = distance <= bound
             differs = got != want
@@ -83,20 +85,26 @@ def compare(program: Program, values: Values) -> tuple[Flips, ...]:
                     step=step.name,
                     codes=int(got.size),
                     flips=int(np.sum(flipped)),
-                    ties=int(np.sum(flipped & _tied(output.value, step, program.tensors, known))),
+                    ties=int(np.sum(flipped & tied)),
                     wrong=int(np.sum(differs & ~excused)),
                 )
             )
     return tuple(result)
 
 
-def _tied(expr: Expr, step: Step, tensors: Mapping[str, Tensor], values: Values) -> NDArray[Any]:
-    """Where the value before a last quantizer is a threshold exactly."""
+def _with_ties(
+    expr: Expr,
+    step: Step,
+    tensors: Mapping[str, Tensor],
+    values: Values,
+    shape: tuple[int, int, int, int],
+) -> tuple[Doubles, Doubles, NDArray[np.bool_]]:
+    """As `_bounded`, and where the value before a last quantizer is a threshold exactly."""
     if not isinstance(expr, Quant):
-        return np.zeros(1, bool)
-    shape = tensors[step.outputs[0].tensor].shape
-    exact, _ = _bounded(expr.x, step, tensors, values, shape)
-    return _code(expr, exact, np.zeros_like(exact))[1] > 0
+        return *_bounded(expr, step, tensors, values, shape), np.zeros(1, bool)
+    exact, error = _bounded(expr.x, step, tensors, values, shape)
+    tied = _code(expr, exact, np.zeros_like(exact))[1] > 0
+    return *_code(expr, exact, error), tied
 
 
 def from_context(program: Program, context: Values) -> dict[str, NDArray[Any]]:

@@ -69,8 +69,9 @@ def test_values_stay_and_transposes_meet(build: Build) -> None:
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_products_of_tokens_compile(build: Build, tmp_path: Path) -> None:
     program = runs(model(build), tmp_path, "host")
-    notes = [note for step in program.steps for note in step.fallback]
-    assert not [note for note in notes if note.startswith("Conv")]
+    convolutions = [step for step in program.steps if isinstance(step.anchor, Conv)]
+    notes = {note.split()[0] for step in convolutions for note in step.fallback}
+    assert notes == ({"Erf", "Mul"} if build is block else set())  # between two products
     assert any(isinstance(step.anchor, Conv) for step in program.steps)
 
 

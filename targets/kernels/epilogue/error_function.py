@@ -1,4 +1,4 @@
-"""The error function, of float vectors: LLVM has none."""
+"""The error function, of float vectors: TVM has an operator, and no code of LLVM's for it."""
 
 from __future__ import annotations
 

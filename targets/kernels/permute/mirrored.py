@@ -174,9 +174,8 @@ class Mirrored(Lookups):
         return less_unless_set(value, bit, self._largest)
 
     def fetch(self, place: Place, group: Any) -> Any:
-        whole = self.groups - self.apart
-        if self.apart and isinstance(group, int) and group >= whole:
-            return self.left(place, group - whole)
+        if isinstance(group, int):  # of those that are apart
+            return self.left(place, group - (self.groups - self.apart))
         return self.tables(place, group)
 
     def add(self, acc: Any, activations: Any, position: Any, vector: int) -> Any:

@@ -122,7 +122,7 @@ class WinogradKernel:
         together = _together(plan, conv.weight_grid)
         in_registers = together is not None
         weights = Weights(ordered, conv.weight_grid, in_registers=in_registers, lift=False)
-        scaled = with_larger_sums(step, filtering.shift)[0] if filtering.shift else step
+        scaled, _ = with_larger_sums(step, filtering.shift or 0)
         epilogue = Epilogue(scaled, tensors, layouts, lanes=isa.lanes, isa=isa, tables=self._tables)
         with IRBuilder() as builder, T.prim_func():
             T.func_name(self.name)

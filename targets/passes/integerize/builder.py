@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from mpqdeploy.targets.passes.integerize.expressions import (
     Doubles,
-    affine,
-    clip,
     dequantize,
     distribute,
+    mapped,
 )
 from mpqdeploy.targets.passes.integerize.quantizers import Codes
 from mpqdeploy.targets.program import (
@@ -36,6 +35,7 @@ from mpqdeploy.targets.program import (
     operands,
     walk,
 )
+from mpqdeploy.targets.rebuilt import substituted
 
 Shape4 = tuple[int, int, int, int]
 Padding = tuple[int, int, int, int]
@@ -203,20 +203,15 @@ class Builder:
 
     def _reload(self, group: Group, expr: Expr, name: str) -> Expr:
         """`expr` over a load: as high up as there is an integer code, else the whole as float."""
-        chain: list[Affine | Clip] = []
         below = expr
         while True:
             coded = next((coded for coded in group.coded if coded.expr is below), None)
             if coded is not None:
-                below = Load(tensor=self.write_codes(group, coded))
-                break
+                load = Load(tensor=self.write_codes(group, coded))
+                return substituted(expr, {below: load}, mapped)
             if not isinstance(below, Affine | Clip):
                 return Load(tensor=self.write_float(group, expr, name))
-            chain.append(below)
             below = below.x
-        for link in reversed(chain):
-            below = rebuild(link, below)
-        return below
 
     def moves(self, value: Value) -> bool:
         """Whether a group can compute the value itself, for less than a tensor would cost."""
@@ -266,14 +261,6 @@ def onnx_shape_of(shape: Shape4, rank: int) -> tuple[int, ...]:
     """[N, H, W, C] as ONNX has it: NCHW, NCL of one row, or NC of one pixel."""
     batch, height, width, channels = shape
     return (batch, channels, height, width) if rank == 4 else (batch, channels, width)[:rank]
-
-
-def rebuild(link: Expr, x: Expr) -> Expr:
-    """The affine or clip `link` over another operand, simplified again."""
-    if isinstance(link, Affine):
-        mul = getattr(link, "exact_mul", link.mul)
-        return affine(x, mul, getattr(link, "exact_add", link.add))
-    return clip(x, link.low, link.high) if isinstance(link, Clip) else x
 
 
 def real_value(coded: Coded) -> Expr:

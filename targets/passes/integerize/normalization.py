@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpqdeploy.targets.passes.dialects import AXES_ARE_SEPARATE
 from mpqdeploy.targets.passes.integerize import moves
 from mpqdeploy.targets.passes.integerize.builder import Value, logical_shape
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import affine
 from mpqdeploy.targets.passes.integerize.shapes import axis_of
+from mpqdeploy.targets.passes.names import unused
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.program import Acc, Anchor, Apply, Expr, Normalization, Softmax
 from mpqdeploy.targets.views import Reindex
 
-AXES_ARE_SEPARATE = 13  # the opset from which Softmax's axis is one, and not all from it on
 EPSILON = 1e-5  # LayerNormalization's, where none is given
 
 
@@ -93,7 +94,6 @@ def _over(
         raise node.error("it normalizes the batch, too", hint="Its axis has to be 1 or more.")
     builder = context.builder
     before, features, behind = axes.sizes
-    inner = _unused(context, f"{node.output}_features_first")
     if before > 1 or value.channels != features:
         into = Reindex(
             shape=(1, before * behind, features),
@@ -102,6 +102,8 @@ def _over(
             order=(1, 0, 2),
         )
         image = (axes.shape[0], features, before * behind)
+        # What has a name of the file is compared with that (`verify`).
+        inner = unused(context.model, f"{node.output}_features_first")
         value = moves.seen(builder, value, into, inner, image)
     name = builder.write_float(value.group, value.expr, value.name)
     group = builder.group(value.group.shape, anchor(name))
@@ -110,7 +112,7 @@ def _over(
     reason = f"{node.op} '{node.name}' is not quantized"
     if before == 1:  # in the file's order already
         return Value(name=node.output, shape=axes.shape, group=group, expr=expr, reason=reason)
-    result = Value(name=inner, shape=value.shape, group=group, expr=expr, reason=reason)
+    result = Value(name=value.name, shape=value.shape, group=group, expr=expr, reason=reason)
     back = Reindex(
         shape=logical_shape(axes.shape)[1:],
         source=group.shape[1:],
@@ -118,14 +120,6 @@ def _over(
         order=(1, 0, 2),
     )
     return moves.seen(builder, result, back, node.output, axes.shape)
-
-
-def _unused(context: Context, name: str) -> str:
-    """`name`, made longer until nothing in the file has it: what has a name of the file is compared
-    with that (`verify`)."""
-    while name in context.model.get_all_tensor_names():
-        name += "_"
-    return name
 
 
 HANDLERS: dict[str, Handler] = {
