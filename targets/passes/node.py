@@ -1,4 +1,4 @@
-"""`Node`: an ONNX node with its attributes read, and errors that name it."""
+"""`Node`: an ONNX node with its attributes read, and errors that name it; names that no node has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnx import NodeProto, helper
+from qonnx.core.modelwrapper import ModelWrapper
 
 from mpqdeploy.core import ModelError
 
@@ -75,3 +76,13 @@ class Node:
         if len(values) != 2 or (rank == 3 and self.has(name)):
             raise self.error(f"{name} has {len(values)} values; only 2-D images are supported")
         return values[0], values[1]
+
+
+def unused(model: ModelWrapper, tag: str) -> str:
+    """`tag`, made longer until no name in the graph has it."""
+    names = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        names.update((node.name, *node.input, *node.output))
+    while any(tag in name for name in names):
+        tag += "_"
+    return tag

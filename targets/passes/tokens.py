@@ -18,8 +18,7 @@ from onnx import NodeProto, helper, numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 
 from mpqdeploy.targets.passes.dialects import AXES_ARE_SEPARATE, QUANTIZERS
-from mpqdeploy.targets.passes.names import unused
-from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.passes.node import Node, unused
 
 RANKS = (3, 4)
 

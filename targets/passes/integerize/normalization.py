@@ -21,8 +21,7 @@ from mpqdeploy.targets.passes.integerize.builder import Value, logical_shape
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.expressions import affine
 from mpqdeploy.targets.passes.integerize.shapes import axis_of
-from mpqdeploy.targets.passes.names import unused
-from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.passes.node import Node, unused
 from mpqdeploy.targets.program import Acc, Anchor, Apply, Expr, Normalization, Softmax
 from mpqdeploy.targets.views import Reindex
 
