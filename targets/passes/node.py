@@ -1,4 +1,4 @@
-"""`Node`: an ONNX node with its attributes read, and errors that name it; names that no node has."""
+"""`Node`: an ONNX node, its attributes read, with errors that name it; and names that none has."""
 
 from __future__ import annotations
 
