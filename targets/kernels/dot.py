@@ -2,7 +2,8 @@
 
 Any weight width: narrow weights take less memory and are restored to bytes; the arithmetic is that
 of 8 bits. Schedules with `unpack` 0 restore them once per tile of output channels, into scratch;
-those with `unpack` 1 in registers, for every block of pixels anew, without scratch.
+those with 1 in registers, for a single block of pixels; those with 2 in registers, too, for the
+first block of pixels, which keeps them for the others (`dot_keeping.py`).
 
 Where few pixels share many weights, as behind a network's last stride, schedules with several
 `parts` go through the input channels a part at a time, whose weights the first-level cache holds.
@@ -25,6 +26,7 @@ from mpqdeploy.targets.kernels.dot_inner import (
     start_values,
     unpack_step,
 )
+from mpqdeploy.targets.kernels.dot_keeping import KeepingInner, KeepingNest
 from mpqdeploy.targets.kernels.dot_portable import Portable
 from mpqdeploy.targets.kernels.dot_reading import Reading
 from mpqdeploy.targets.kernels.dot_runs import Runs
@@ -51,7 +53,8 @@ from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
 from mpqdeploy.targets.program import Conv, Pool, Step
 
 MICROS: tuple[Micro, ...] = (Vnni(), Avx2(), Portable())
-FEW_BLOCKS = 2  # up to here, restoring weights once per block costs less than storing them
+SCRATCH, REGISTERS, KEEP = range(3)  # where narrow weights are restored: see above
+FEW_BLOCKS = 2  # of pixels: going through the input channels in parts gains nothing there
 PART = 20 << 10  # bytes of a part's weights: these, its inputs and the sums share 32 KiB
 SUMS = 8 << 10  # most bytes of sums that rest between two parts
 
@@ -62,7 +65,7 @@ class DotKernel:
     `tables`: whether the CPU looks bytes up, too (see `Epilogue`).
     """
 
-    version = 14
+    version = 15
 
     def __init__(self, micro: Micro, *, tables: bool = False) -> None:
         self.micro = micro
@@ -73,28 +76,43 @@ class DotKernel:
         return isa == self.micro.isa and dot_operand(step, tensors) is not None
 
     def schedules(self, step: Step, tensors: Tensors, isa: Isa) -> Sequence[Schedule]:
-        conv, _, grid = operand_of_dense(step, tensors)
+        conv, _, _ = operand_of_dense(step, tensors)
         geometry = Reading.of(step, tensors, self.micro.isa).geometry
-        largest = largest_stored(grid) << lifted(conv.weight_grid)
-        liftable = self.micro.unpacks and cannot_overflow(conv.weights, largest)
         found: list[Schedule] = []
         tiles = tiles_for(geometry, isa.lanes, self.micro.accumulators, self.micro.registers)
-        if stored_channels(geometry.out_channels) * conv.weights[0].size <= AT_HAND:
+        if _at_hand(geometry, conv):
             # Those from further away are better read for many pixels at once.
             tiles = sorted(tiles, key=lambda tile: tile.loads)
         for tile in tiles:
             sizes = {"rows": tile.rows, "columns": tile.columns, "vectors": tile.vectors}
-            groups = unpack_step(geometry, conv.weight_grid, isa.lanes, tile.vectors)
-            ways = (0,) if groups is None or not liftable else (0, 1)
-            if blocks(geometry, tile) <= FEW_BLOCKS:
-                ways = ways[::-1]
-            whole = [{**sizes, "unpack": way, "parts": 1} for way in ways]
             parts = parts_for(geometry, tile, isa.lanes)
-            split = [{**sizes, "unpack": 0, "parts": parts}] if parts > 1 else []
-            # Restored weights are written and read again: that pays where a cache is near. Those
-            # that are read as they are arrive in time [o].
-            found += split + whole if is_narrow(conv.weight_grid) else whole + split
+            ways = self._ways(step, tensors, tile, 1)
+            whole = [{**sizes, "unpack": way, "parts": 1} for way in ways]
+            split: list[Schedule] = []
+            if parts > 1:
+                way = self._ways(step, tensors, tile, parts)[0]
+                split = [{**sizes, "unpack": way, "parts": parts}]
+            # Weights that are restored beforehand are written and read again: that pays where a
+            # cache is near. Those that are read between products arrive in time [o].
+            beforehand = is_narrow(conv.weight_grid) and ways[0] == SCRATCH
+            found += split + whole if beforehand else whole + split
         return found
+
+    def _ways(self, step: Step, tensors: Tensors, tile: Tile, parts: int) -> list[int]:
+        """Where narrow weights may be restored, likely best first."""
+        conv, _, grid = operand_of_dense(step, tensors)
+        geometry = Reading.of(step, tensors, self.micro.isa).geometry
+        served, lanes = blocks(geometry, tile), self.micro.isa.lanes
+        largest = largest_stored(grid) << lifted(conv.weight_grid)
+        if (
+            not self.micro.unpacks
+            or unpack_step(geometry, conv.weight_grid, lanes, tile.vectors, parts) is None
+            or not cannot_overflow(conv.weights, largest)
+        ):
+            return [SCRATCH]
+        if served == 1:
+            return [REGISTERS, SCRATCH]
+        return [SCRATCH] if _at_hand(geometry, conv) else [KEEP, SCRATCH]
 
     def takes_pool(self, step: Step, tensors: Tensors, isa: Isa, schedule: Schedule) -> bool:
         """Where rows are written with all of their channels."""
@@ -171,7 +189,7 @@ class _Plan:
         tile = Tile(schedule["rows"], schedule["columns"], schedule["vectors"])
         groups: int | None = None
         if schedule["unpack"]:
-            groups = unpack_step(reading.geometry, grid, lanes, tile.vectors)
+            groups = unpack_step(reading.geometry, grid, lanes, tile.vectors, parts)
             if groups is None:
                 raise ValueError(f"{step.name}: weights do not fill whole vectors")
         whole = groups is None and parts == 1
@@ -182,7 +200,7 @@ class _Plan:
         in_rows = runs is not None or (whole and pays and ordered.size <= AT_HAND)
         codes = ordered.reshape(1, -1) if in_rows else ordered
         weights = Weights(codes, grid, in_registers=groups is not None)
-        inner = DotInner(
+        inner = (KeepingInner if schedule["unpack"] == KEEP else DotInner)(
             steps.geometry,
             micro,
             weights,
@@ -202,7 +220,14 @@ class _Plan:
             return RunNest(isa, self.tile, self.inner, self.runs, pool)
         if self.in_rows:
             return RowNest(geometry, isa, self.tile, self.inner, pool)
+        if isinstance(self.inner, KeepingInner):
+            return KeepingNest(geometry, isa, self.tile, self.inner)
         return RegisterNest(geometry, isa, self.tile, self.inner)
+
+
+def _at_hand(geometry: Dense, conv: Conv) -> bool:
+    """Whether a first-level cache holds the weights of all output channels."""
+    return stored_channels(geometry.out_channels) * int(conv.weights[0].size) <= AT_HAND
 
 
 def parts_for(geometry: Dense, tile: Tile, lanes: int) -> int:

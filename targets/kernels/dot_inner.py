@@ -89,8 +89,11 @@ def start_values(weights: NDArray[np.int32], zero: int, lanes: int) -> NDArray[n
     return start
 
 
-def unpack_step(geometry: Dense, grid: Grid, lanes: int, vectors: int) -> int | None:
-    """Groups of one step whose weights fill whole packed vectors; None where none do.
+def unpack_step(
+    geometry: Dense, grid: Grid, lanes: int, vectors: int, parts: int = 1
+) -> int | None:
+    """Groups of one step whose weights fill whole packed vectors; None where none do, or where such
+    steps do not divide a part of the input channels.
 
     Weights of such a step can be restored in registers: each vector is loaded once per step.
     """
@@ -99,7 +102,7 @@ def unpack_step(geometry: Dense, grid: Grid, lanes: int, vectors: int) -> int | 
     codes = vectors * lanes * GROUP
     step = lcm(codes, unpacked_at_once(grid)) // codes
     groups = -(-geometry.in_channels // GROUP)
-    return step if step <= MOST_GROUPS and groups % step == 0 else None
+    return step if step <= MOST_GROUPS and groups % (parts * step) == 0 else None
 
 
 class DotInner:

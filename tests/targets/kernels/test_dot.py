@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels import dot
-from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DotKernel
+from mpqdeploy.targets.kernels.dot import DOT_KERNELS, KEEP, REGISTERS, SCRATCH, DotKernel
+from mpqdeploy.targets.kernels.dot_keeping import KeepingInner
+from mpqdeploy.targets.kernels.geometry import dense
+from mpqdeploy.targets.kernels.packing import Weights
 from mpqdeploy.targets.layout import Layout
+from mpqdeploy.targets.program import Grid
+from mpqdeploy.targets.threads import Threads
 from tests.targets.kernels.convolutions import Case, check, convolution, runs_here
 from tests.targets.kernels.strategies import convolutions
 
@@ -147,10 +153,50 @@ def test_registers_only_where_the_factor_fits_and_vectors_fill() -> None:
     assert unpacks(long) == {0}
 
 
-def test_few_pixels_unpack_in_registers_untuned() -> None:
-    for side, unpack in ((2, 1), (16, 0)):
+def test_a_single_block_restores_in_registers_and_a_first_one_keeps_untuned() -> None:
+    for side, unpack in ((2, REGISTERS), (16, KEEP)):
         case = convolution(image=(1, side, side, 64), out=64, weights="s4")
         assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["unpack"] == unpack
+
+
+KEPT = ["s4", "n2", "b", "s3", "s7", "u4"]
+
+
+@on_vnni
+@pytest.mark.parametrize("shares", [1, 3])
+@pytest.mark.parametrize("weights", KEPT)
+def test_exact_where_a_first_block_keeps_its_weights(weights: str, shares: int) -> None:
+    """Two images of whole and shorter tiles; what is kept is not what an earlier tile kept."""
+    Threads(2).ready()
+    case = convolution(
+        image=(2, 9, 17, 64), out=96, weights=weights, zero=7, extreme=True, stride=(1, 2)
+    )
+    assert KEEP in unpacks(case)
+    check(case, VNNI, Isa.VNNI, shares=shares)
+
+
+@on_vnni
+@pytest.mark.parametrize("weights", KEPT)
+def test_exact_where_a_first_block_keeps_the_weights_of_a_part(weights: str) -> None:
+    case = convolution(image=(1, 7, 7, 256), out=64, weights=weights, zero=7, extreme=True)
+    ways = VNNI.schedules(case.step, case.tensors, Isa.VNNI)
+    assert any(way["unpack"] == KEEP and way["parts"] > 1 for way in ways)
+    check(case, VNNI, Isa.VNNI)
+
+
+def test_few_weights_are_not_kept_but_at_hand() -> None:
+    few = convolution(image=(1, 16, 16, 16), out=32, weights="s4")
+    assert unpacks(few) == {SCRATCH}
+
+
+def test_kept_weights_are_restored_in_registers() -> None:
+    case = convolution(image=(1, 16, 16, 64), out=64, weights="s4")
+    geometry, weights = (
+        dense(case.step, case.tensors),
+        Weights(np.zeros((1, 64)), Grid(bits=4, signed=True)),
+    )
+    with pytest.raises(ValueError, match="a step at a time"):
+        KeepingInner(geometry, VNNI.micro, weights, 1, None)
 
 
 @on_vnni
@@ -188,9 +234,14 @@ def test_tiles_of_few_loads_come_first_where_weights_are_at_hand() -> None:
         assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["vectors"] == vectors
 
 
-@pytest.mark.parametrize(("weights", "first"), [("s8", 1), ("s4", 8), ("b", 8)])
-def test_parts_come_first_where_weights_are_restored(weights: str, first: int) -> None:
-    case = convolution(image=(1, 7, 7, 512), out=64, weights=weights)
+@pytest.mark.parametrize(
+    ("weights", "channels", "first"),
+    [("s8", 512, 1), ("s4", 512, 1), ("s2", 516, 43), ("b", 516, 43)],
+)
+def test_parts_come_first_where_weights_are_restored_beforehand(
+    weights: str, channels: int, first: int
+) -> None:
+    case = convolution(image=(1, 7, 7, channels), out=64, weights=weights)
     assert VNNI.schedules(case.step, case.tensors, Isa.VNNI)[0]["parts"] == first
 
 
