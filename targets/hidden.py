@@ -7,7 +7,8 @@ threshold of its own. Such a difference is a flip of the *stream*, and is found 
 is computed again on the stream's other code, and that is what the library has [o].
 
 A stream whose maxima a kernel takes before its epilogue is hidden, too, and the maxima are what is
-read of it: of codes with the greater, or the smaller, of two on either side of a threshold.
+read of it: of codes with the greater, or the smaller, of two on either side of a threshold. So is
+one whose codes are stored in another order only, as behind a normalization of tokens.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ ELEMENTWISE = ("Quant", "IntQuant", "BipolarQuant")
 """Quantizers of one value each, inputs `[x, scale, ...]`: what can be hidden, and what reads it."""
 MAXIMA = "MaxPool"
 """What else reads hidden codes, and is hidden with them."""
+MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""What only puts them elsewhere."""
 
 
 class HiddenCodes:
@@ -45,6 +48,10 @@ class HiddenCodes:
     def note(self, node: NodeProto, context: Context) -> None:
         """`node`, just computed, is nothing that the library stores."""
         name = node.output[0]
+        if self._moves(node):
+            stream = node.input[0]
+            self._others[name] = self._output(node, context, self._others[stream])
+            self._steps[name] = self._steps[stream]
         if node.op_type == MAXIMA and node.input[0] in self._others:
             above, below = self._maxima(node, context)
             self._hide(name, context, above, below, self._steps[node.input[0]])
@@ -68,6 +75,9 @@ class HiddenCodes:
         if node.op_type == MAXIMA:
             for through in self._maxima(node, context):
                 self._take(node, context, ours, through, self._steps[stream])
+        elif self._moves(node):
+            through = self._output(node, context, self._others[stream])
+            self._take(node, context, ours, through, self._steps[stream])
         elif node.op_type in ELEMENTWISE:
             through = self._output(node, context, self._others[stream])
             step = np.abs(context[node.input[1]])
@@ -87,6 +97,11 @@ class HiddenCodes:
             for name, flips in self._flips.items()
             if flips.any()
         ]
+
+    def _moves(self, node: NodeProto) -> bool:
+        """Whether `node` moves hidden codes, of one scale for all."""
+        known = node.op_type in MOVES and node.input[0] in self._others
+        return known and bool(self._steps[node.input[0]].size == 1)
 
     def _hide(self, name: str, context: Context, above: Array, below: Array, step: Array) -> None:
         self._others[name] = np.where(above != context[name], above, below)

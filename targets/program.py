@@ -4,7 +4,7 @@ A `Program` is a list of `Step`s over `Tensor`s of integer codes. A step is one 
 integer convolution or pooling, or nothing) and an *epilogue*: elementwise expressions in float32
 over the anchor's accumulator, ending in one or more outputs. One step becomes one kernel.
 Where a graph has no codes to compute with, an anchor over float32 tensors stands in (`FloatConv`,
-`Softmax`, `Normalization`, a `Pool` of floats), and the step says why in `fallback`.
+`Softmax`, `Normalization`, `MatMul`, a `Pool` of floats), and the step says why in `fallback`.
 
 Objects that hold arrays or expressions compare by identity (`eq=False`): a sub-expression that two
 outputs share is one object, and is evaluated once.
@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpqdeploy.targets.views import View
+from mpqdeploy.targets.views import Reindex, View
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -61,7 +61,8 @@ class Tensor:
 
     `grid` is None for float32, and `layout.SHORT` for sums that a later step scales. Otherwise real
     value = `scale` * (code - `zero_point`); both are shape `[1]` or `[C]`, and padding (see
-    `Conv.padding`) stands for the code `zero_point`.
+    `Conv.padding`) stands for the code `zero_point`. `shows`: the ONNX tensor whose elements it
+    has, and the view through which, where it goes by another name.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Tensor:
     grid: Grid | None = None
     scale: Floats = field(default_factory=lambda: np.ones(1, np.float32))
     zero_point: Floats = field(default_factory=lambda: np.zeros(1, np.float32))
+    shows: tuple[str, Reindex] | None = None
 
 
 # --- anchors ---------------------------------------------------------------------------------
@@ -127,6 +129,26 @@ class Normalization:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class MatMul:
+    """Products of `count` pairs of matrices, all that an image has, in float32.
+
+    `input`: `[N, 1, count * M, K]`, `right`: `[N, 1, count * K, L]`, in each matrix below matrix;
+    acc[n, 0, i*M + m, l] = sum over k of input[n, 0, i*M + m, k] * right[n, 0, i*K + k, l].
+    """
+
+    input: str
+    right: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """acc = `values`, `[N, H, W, C]`: a constant that is not the same for all pixels."""
+
+    values: Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pool:
     """Maximum of codes, or sum of (code - zero_point) over a window, exact in int32.
 
@@ -142,7 +164,14 @@ class Pool:
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
-Anchor = Conv | FloatConv | Pool | Softmax | Normalization
+Anchor = Conv | FloatConv | Pool | Softmax | Normalization | MatMul | Given
+
+
+def operands_of(anchor: Anchor | None) -> tuple[str, ...]:
+    """The names of the tensors that an anchor reads."""
+    if anchor is None or isinstance(anchor, Given):
+        return ()
+    return (anchor.input, anchor.right) if isinstance(anchor, MatMul) else (anchor.input,)
 
 
 # --- epilogue expressions (float32, one value per output element) ------------------------------
@@ -258,8 +287,8 @@ class Step:
 
     def reads(self) -> tuple[str, ...]:
         """Names of the tensors that this step reads, the anchor's first, each once."""
-        anchor = [self.anchor.input] if self.anchor else []
-        return tuple(dict.fromkeys([*anchor, *(load.tensor for load in self.loads())]))
+        loaded = (load.tensor for load in self.loads())
+        return tuple(dict.fromkeys([*operands_of(self.anchor), *loaded]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,7 +20,9 @@ from mpqdeploy.targets.program import (
     FloatConv,
     Floats,
     Function,
+    Given,
     Load,
+    MatMul,
     Normalization,
     Pool,
     Port,
@@ -118,6 +120,8 @@ def accumulate(step: Step, tensors: Mapping[str, Tensor], values: Values) -> Arr
     anchor = step.anchor
     if anchor is None:
         return None
+    if isinstance(anchor, Given):
+        return anchor.values.astype(np.float64)
     source = tensors[anchor.input]
     value = values[anchor.input].astype(np.float64 if source.grid is None else np.int64)
     zero = 0 if source.grid is None else int(source.zero_point.reshape(-1)[0])
@@ -126,12 +130,22 @@ def accumulate(step: Step, tensors: Mapping[str, Tensor], values: Values) -> Arr
             return _softmax(value)
         case Normalization():
             return _normalized(value, anchor.epsilon)
+        case MatMul():
+            return matrix_products(anchor, value, values[anchor.right].astype(np.float64))
         case Pool():
             return _pool(anchor, value, zero)
         case Conv(pool=Pool() as pool):
             return _pool(pool, _conv(anchor, value - zero), 0)
         case Conv() | FloatConv():
             return _conv(anchor, value - zero)
+
+
+def matrix_products(anchor: MatMul, left: Array, right: Array) -> Array:
+    """Of all pairs: `[N, 1, count * M, L]`."""
+    batch, _, rows, inner = left.shape
+    lefts = left.reshape(batch, anchor.count, rows // anchor.count, inner)
+    found: Array = lefts @ right.reshape(batch, anchor.count, inner, right.shape[3])
+    return found.reshape(batch, 1, rows, right.shape[3])
 
 
 def _windows(
@@ -263,8 +277,9 @@ def load(expr: Load, shape: tuple[int, int, int, int], tensor: Tensor, value: Ar
     strided = value[:, ::down, ::across].astype(np.float32)
     result = np.empty((*strided.shape[:3], shape[3]), np.float32)
     result[...] = tensor.zero_point[0]
-    first = expr.channel_offset
-    result[..., first : first + strided.shape[3]] = strided
+    offset = expr.channel_offset
+    first, end = max(offset, 0), min(offset + strided.shape[3], shape[3])
+    result[..., first:end] = strided[..., first - offset : end - offset]
     return result[:, : shape[1], : shape[2]]
 
 

@@ -28,6 +28,7 @@ from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.program import Affine, Expr, Program, Quant, Tensor, walk
 from mpqdeploy.targets.reference import to_logical, to_port
+from mpqdeploy.targets.views import Reindex
 
 Floats = NDArray[np.float32]
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold")
@@ -36,11 +37,19 @@ QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Layer:
     """A tensor that both executors have: what ours is, the codes that it holds or stands for, and
-    how qonnx's node rounds."""
+    how qonnx's node rounds. `stored`: the name that it has in the library, and `view`, where that
+    is another, how the elements lie there."""
 
     tensor: Tensor
     codes: Tensor | None
     rounding: Rounding
+    stored: str
+    view: Reindex | None = None
+
+    def real(self, traced: Mapping[str, Floats]) -> Floats:
+        """Its values, as the file has them."""
+        array = traced[self.stored]
+        return _real(self.tensor, array if self.view is None else self.view.undone(array))
 
 
 def verify_library(
@@ -67,15 +76,27 @@ def verify_library(
 
 
 def _layers(program: Program) -> dict[str, _Layer]:
-    layers = {}
+    layers: dict[str, _Layer] = {}
+    shown: dict[str, _Layer] = {}
     for step in program.steps:
         for output in step.outputs:
             last = [part for part in walk(output.value) if isinstance(part, Quant)][-1:]
             rounding: Rounding = last[0].rounding if last else "ROUND"
             tensor = program.tensors[output.tensor]
             codes = tensor if tensor.grid else _behind_floats(tensor, output.value)
-            layers[tensor.name] = _Layer(tensor=tensor, codes=codes, rounding=rounding)
-    return layers
+            layer = _Layer(tensor=tensor, codes=codes, rounding=rounding, stored=tensor.name)
+            layers[tensor.name] = layer
+            if tensor.shows is not None:
+                name, view = tensor.shows
+                shown.setdefault(name, _shown(layer, view))
+    return {**shown, **layers}
+
+
+def _shown(layer: _Layer, view: Reindex) -> _Layer:
+    """What `layer` shows of another tensor through `view`."""
+    shape = (layer.tensor.shape[0], *view.source)
+    codes = None if layer.codes is None else replace(layer.codes, shape=shape)
+    return replace(layer, tensor=replace(layer.tensor, shape=shape), codes=codes, view=view)
 
 
 def _behind_floats(tensor: Tensor, value: Expr) -> Tensor | None:
@@ -133,12 +154,12 @@ def _compare(
     for node in model.graph.node:
         execute(node, context)
         name = node.output[0]
-        if name not in traced or name not in layers:
+        if name not in layers or layers[name].stored not in traced:
             if node.input and model.get_initializer(node.input[0]) is None:
                 hidden.note(node, context)
             continue
         layer = layers[name]
-        ours = _real(layer.tensor, traced[name])
+        ours = layer.real(traced)
         hidden.explain(node, context, to_port(ours, context[name].shape))
         theirs = to_logical(context[name], layer.tensor.shape)
         if node.op_type in QUANTIZERS and layer.codes is not None:

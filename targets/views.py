@@ -120,6 +120,15 @@ class Reindex:
     def conditions(self, at: Position) -> Conditions:
         return ()
 
+    def undone(self, shown: NDArray[Any]) -> NDArray[Any]:
+        """The source `[N, H, W, C]` of what the view shows, an array `[N, *shape]`."""
+        images = shown.transpose(0, 3, 1, 2).reshape(
+            len(shown), *(self.extents[axis] for axis in self.order)
+        )
+        back = images.transpose(0, *(1 + self.order.index(axis) for axis in range(len(self.order))))
+        height, width, channels = self.source
+        return back.reshape(len(shown), channels, height, width).transpose(0, 2, 3, 1)
+
 
 View = Resample | Reindex
 

@@ -14,6 +14,8 @@ from mpqdeploy.targets.kernels.direct import Direct
 from mpqdeploy.targets.kernels.dot import DOT_KERNELS, DOT_VBMI
 from mpqdeploy.targets.kernels.elementwise import Elementwise
 from mpqdeploy.targets.kernels.float_conv import FloatConvolution
+from mpqdeploy.targets.kernels.float_given import GivenKernel
+from mpqdeploy.targets.kernels.float_matmul import MatMulKernel
 from mpqdeploy.targets.kernels.float_norm import NormalizationKernel
 from mpqdeploy.targets.kernels.float_pool import FloatPooling, SoftmaxKernel
 from mpqdeploy.targets.kernels.lookup import LOOKUP
@@ -39,6 +41,8 @@ KERNELS: tuple[Kernel, ...] = (
     FloatPooling(),
     SoftmaxKernel(),
     NormalizationKernel(),
+    MatMulKernel(),
+    GivenKernel(),
 )
 
 # Those that need more of a CPU than its level has, by the features as LLVM spells them: preferred

@@ -87,7 +87,7 @@ class DotKernel:
             sizes = {"rows": tile.rows, "columns": tile.columns, "vectors": tile.vectors}
             parts = parts_for(geometry, tile, isa.lanes)
             ways = self._ways(step, tensors, tile, 1)
-            whole = [{**sizes, "unpack": way, "parts": 1} for way in ways]
+            whole: list[Schedule] = [{**sizes, "unpack": way, "parts": 1} for way in ways]
             split: list[Schedule] = []
             if parts > 1:
                 way = self._ways(step, tensors, tile, parts)[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 from mpqdeploy.targets.isa import Isa
 from mpqdeploy.targets.kernels.base import Tensors
-from mpqdeploy.targets.kernels.over_floats import Image, OverFloats
+from mpqdeploy.targets.kernels.over_floats import Image, OverFloats, spread
 from mpqdeploy.targets.kernels.storable import storable
 from mpqdeploy.targets.program import Normalization, Step
 
@@ -25,12 +25,18 @@ class NormalizationKernel(OverFloats):
         return isinstance(step.anchor, Normalization) and storable(step, tensors)
 
     def _pixel(
-        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
+        self,
+        step: Step,
+        images: tuple[Image, ...],
+        results: Any,
+        at: tuple[Any, Any, Any],
+        channels: int,
     ) -> None:
         from tvm.script.ir_builder import tirx as T
 
         if not isinstance(step.anchor, Normalization):
             raise ValueError(f"{step.name} is no normalization")
+        (image,) = images
         mean, factor = (T.alloc_buffer((1,), "float32", scope="global") for _ in range(2))
         count = T.float32(channels)
 
@@ -38,10 +44,10 @@ class NormalizationKernel(OverFloats):
             T.buffer_store(results, image.at(*at, c), [c])
 
         def deviate(c: Any, lanes: int) -> None:
-            T.buffer_store(results, results[c] - _spread(mean[0], lanes), [c])
+            T.buffer_store(results, results[c] - spread(mean[0], lanes), [c])
 
         def scale(c: Any, lanes: int) -> None:
-            T.buffer_store(results, results[c] * _spread(factor[0], lanes), [c])
+            T.buffer_store(results, results[c] * spread(factor[0], lanes), [c])
 
         _each(channels, read, whole=image.reals)
         T.buffer_store(mean, _sum(results, channels, lambda value: value) / count, [0])
@@ -73,7 +79,7 @@ def _sum(values: Any, channels: int, of: Callable[[Any], Any]) -> Any:
     sums = T.alloc_buffer((LANES,), "float32", scope="global")
     total = T.alloc_buffer((1,), "float32", scope="global")
     index = T.ramp(0, 1, LANES)
-    T.buffer_store(sums, _spread(T.float32(0), LANES), [index])
+    T.buffer_store(sums, spread(T.float32(0), LANES), [index])
     T.buffer_store(total, T.float32(0), [0])
 
     def add(c: Any, lanes: int) -> None:
@@ -84,9 +90,3 @@ def _sum(values: Any, channels: int, of: Callable[[Any], Any]) -> Any:
     with T.serial(0, LANES) as lane:
         T.buffer_store(total, total[0] + sums[lane], [0])
     return total[0]
-
-
-def _spread(value: Any, lanes: int) -> Any:
-    from tvm.script.ir_builder import tirx as T
-
-    return value if lanes == 1 else T.broadcast(value, lanes)

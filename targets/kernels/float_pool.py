@@ -25,13 +25,19 @@ class FloatPooling(OverFloats):
         return plain and storable(step, tensors)
 
     def _pixel(
-        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
+        self,
+        step: Step,
+        images: tuple[Image, ...],
+        results: Any,
+        at: tuple[Any, Any, Any],
+        channels: int,
     ) -> None:
         from tvm.script.ir_builder import tirx as T
 
         pool = step.anchor
         if not isinstance(pool, Pool):
             raise ValueError(f"{step.name} is no pooling")
+        (image,) = images
         height, width = image.size
         n, y, x = at
         top, left = y * pool.stride[0] - pool.padding[0], x * pool.stride[1] - pool.padding[1]
@@ -64,11 +70,16 @@ class SoftmaxKernel(OverFloats):
         return isinstance(step.anchor, Softmax) and storable(step, tensors)
 
     def _pixel(
-        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
+        self,
+        step: Step,
+        images: tuple[Image, ...],
+        results: Any,
+        at: tuple[Any, Any, Any],
+        channels: int,
     ) -> None:
         from tvm.script.ir_builder import tirx as T
 
-        n, y, x = at
+        (image,), (n, y, x) = images, at
         best = T.alloc_buffer((1,), "float32", scope="global")
         total = T.alloc_buffer((1,), "float32", scope="global")
         T.buffer_store(best, image.at(n, y, x, 0), [0])

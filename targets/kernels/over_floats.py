@@ -1,4 +1,4 @@
-"""`OverFloats`: a step whose anchor reads a tensor without codes, pixel by pixel."""
+"""`OverFloats`: a step whose anchor reads tensors without codes, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpqdeploy.targets.kernels.base import Buffer, Emitted, Schedule, Tensors
 from mpqdeploy.targets.kernels.shares import sharing
 from mpqdeploy.targets.kernels.storable import lanes_for
 from mpqdeploy.targets.layout import Layout, Layouts, stored_channels
-from mpqdeploy.targets.program import Step
+from mpqdeploy.targets.program import Floats, Step, operands_of
 
 Kind = Literal["float", "reals"]
 
@@ -55,32 +55,41 @@ class OverFloats(ABC):
 
         from mpqdeploy.targets.kernels.epilogue import Epilogue, declare
 
-        if step.anchor is None:
-            raise ValueError(f"{step.name} has no anchor")
-        source = self._source(step.anchor.input, layouts)
+        sources = [self._source(name, layouts) for name in operands_of(step.anchor)]
+        held = self._held(step)
         batch, height, width, channels = tensors[step.outputs[0].tensor].shape
         lanes = lanes_for(channels, isa)
         epilogue = Epilogue(step, tensors, layouts, lanes=lanes, isa=isa)
         with IRBuilder() as ib, T.prim_func():
             T.func_name(self.name)
-            image = Image(declare("source", source, tensors), source.layout.kind == "reals")
+            images = [
+                Image(declare(f"source{i}", source, tensors), source.layout.kind == "reals")
+                for i, source in enumerate(sources)
+            ]
             epilogue.declare_reads()
+            for i, array in enumerate(held):
+                buffer = T.arg(f"held{i}", T.buffer(array.shape, str(array.dtype)))
+                images.append(Image(buffer, reals=True))
             epilogue.declare_constants()
             epilogue.declare_writes()
             with sharing(schedule) as share:
                 epilogue.fill_borders(share)
                 results = T.alloc_buffer((stored_channels(channels),), "float32", scope="global")
                 with T.serial(0, batch) as n, share.loop(height) as y, T.serial(0, width) as x:
-                    self._pixel(step, image, results, (n, y, x), channels)
+                    self._pixel(step, tuple(images), results, (n, y, x), channels)
                     with T.serial(0, stored_channels(channels) // lanes) as block:
                         value = results[T.ramp(block * lanes, 1, lanes)]
                         epilogue.store(value, n, y, x, block * lanes)
         return Emitted(
             func=ib.get(),
-            reads=(source, *epilogue.reads),
-            constants=epilogue.constants,
+            reads=(*sources, *epilogue.reads),
+            constants=(*held, *epilogue.constants),
             writes=epilogue.writes,
         )
+
+    def _held(self, step: Step) -> tuple[Floats, ...]:
+        """Constants `[N, H, W, C]` that the anchor reads."""
+        return ()
 
     def _source(self, tensor: str, layouts: Layouts) -> Buffer:
         known = any(layout.kind == self.kind for layout in layouts[tensor])
@@ -88,6 +97,20 @@ class OverFloats(ABC):
 
     @abstractmethod
     def _pixel(
-        self, step: Step, image: Image, results: Any, at: tuple[Any, Any, Any], channels: int
+        self,
+        step: Step,
+        images: tuple[Image, ...],
+        results: Any,
+        at: tuple[Any, Any, Any],
+        channels: int,
     ) -> None:
-        """Emits the accumulators of all channels of the pixel `at` = (n, y, x) into `results`."""
+        """Emits the accumulators of all channels of the pixel `at` = (n, y, x) into `results`.
+
+        `images`: what the anchor reads, see `operands_of`, and what is `_held`."""
+
+
+def spread(value: Any, lanes: int) -> Any:
+    """`value` in every lane."""
+    from tvm.script.ir_builder import tirx as T
+
+    return value if lanes == 1 else T.broadcast(value, lanes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mpqdeploy.targets.kernels.base import Kernel
 from mpqdeploy.targets.layout import SHORT, Layout, Layouts
-from mpqdeploy.targets.program import Program
+from mpqdeploy.targets.program import Program, operands_of
 
 
 def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
@@ -18,9 +18,10 @@ def plan_layouts(program: Program, kernels: Mapping[str, Kernel]) -> Layouts:
     wanted: dict[str, dict[str, Layout]] = {name: {} for name in program.tensors}
     for step in program.steps:
         operand = kernels[step.name].operand(step, program.tensors)
-        if step.anchor is not None and operand is not None:
-            given = step.anchor.input
-            _want(wanted[given], _loaded(program, given) if operand.kind == "reals" else operand)
+        for given in operands_of(step.anchor):
+            if operand is not None:
+                reals = operand.kind == "reals"
+                _want(wanted[given], _loaded(program, given) if reals else operand)
         for load in step.loads():
             _want(wanted[load.tensor], _loaded(program, load.tensor))
     for port in (*program.inputs, *program.outputs):

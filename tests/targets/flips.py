@@ -24,7 +24,9 @@ from mpqdeploy.targets.program import (
     Conv,
     Expr,
     FloatConv,
+    Given,
     Load,
+    MatMul,
     Pool,
     Product,
     Program,
@@ -32,6 +34,7 @@ from mpqdeploy.targets.program import (
     Step,
     Sum,
     Tensor,
+    operands_of,
 )
 
 Doubles = NDArray[np.float64]
@@ -190,6 +193,12 @@ def _accumulator(
         largest = np.abs(values[step.anchor.input]).max(initial=0) * UNIT * taps
         exact = tensors[step.anchor.input].grid is not None
         return acc.astype(np.float64), UNIT * np.abs(acc) + (0.0 if exact else largest)
+    if isinstance(step.anchor, Given):
+        return acc.astype(np.float64), np.zeros(acc.shape)
+    if isinstance(step.anchor, MatMul):
+        left, right = (np.abs(values[name]) for name in operands_of(step.anchor))
+        magnitude = reference.matrix_products(step.anchor, left, right)
+        return acc.astype(np.float64), left.shape[3] * UNIT * magnitude
     largest = np.abs(values[step.anchor.input]).max(initial=0) + ROUNDINGS
     return acc.astype(np.float64), largest * ROUNDINGS * UNIT * np.abs(acc)
 

@@ -105,9 +105,24 @@ def test_the_report_names_what_fell_back(tmp_path: Path) -> None:
         (node("Concat", axis=0), "axis 0"),
         (node("Softplus"), "not supported"),
         (node("Div", np.zeros(1)), "divides by 0"),
-        (node("Add", np.full((6, 6, 8), np.arange(8.0))), "neither a scalar"),
+        (node("Div", np.full((6, 6, 8), 1 + np.arange(8.0))), "neither a scalar"),
+        (node("Add", np.zeros((2, 2, 6, 6, 8)) + np.arange(8.0)), "does not fit"),
+        (node("Gather", [0], axis=0), "indices of axis 0"),
+        (node("Gather", [1, 3], axis=2), r"takes \[2\] indices"),
+        (node("Gather", [6], axis=2), "index is 6, of 6"),
     ],
 )
 def test_what_is_not_supported_is_named(build: Build, words: str) -> None:
     with pytest.raises(ModelError, match=r"^Node '\w+_6' \(\w+\): .*" + words):
+        integerize(normalize(network(build)))
+
+
+def test_one_matrix_for_all_of_another_tensor_is_named() -> None:
+    def build(builder: GraphBuilder, x: str) -> str:
+        one = builder.node("Transpose", [x], perm=[0, 1, 3, 2])
+        one = node("Slice", [0], [1], [1], [1], channels=1)(builder, one)
+        return builder.node("MatMul", [x, one])
+
+    words = r"^Node 'MatMul_\d+' \(MatMul\): its computed factors have the shapes \[2, 6, 6, 8\]"
+    with pytest.raises(ModelError, match=words):
         integerize(normalize(network(build)))

@@ -16,6 +16,9 @@ from tests.targets.compiled import opened
 
 STREAM_SCALE, INPUT_SCALE = 2.0, 1.0  # odd input codes lie half-way between two of the stream's
 NEAR, FAR = 7.0, 8.0
+PLACE = (0, 1, 2, 3)
+# value, change, flips, errors
+CHANGED = [(NEAR, 0.0, 0, 0), (NEAR, -1.0, 1, 0), (FAR, -1.0, 0, 1), (NEAR, 1.0, 0, 1)]
 
 
 def network() -> tuple[onnx.ModelProto, str, tuple[str, str]]:
@@ -56,15 +59,16 @@ def compared(
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, float],
     sample: dict[str, Any],
+    place: tuple[int, int, int, int] = PLACE,
 ) -> dict[str, tuple[int, int]]:
-    """The same, of any sample; what is changed has a row 1, a column 2 and a channel 3."""
+    """The same, of any sample; what is changed is at image, row, column and channel `place`."""
     taken = verify._traced
 
     def traced(*args: Any) -> dict[str, Any]:
         values = taken(*args)
         for name, change in changes.items():
             values[name] = values[name].copy()
-            values[name][0, 1, 2, 3] += change
+            values[name][place] += change
         return values
 
     monkeypatch.setattr(verify, "_traced", traced)
@@ -137,10 +141,7 @@ def pooled_network(*, stored: bool) -> tuple[onnx.ModelProto, tuple[str, str, st
     return builder.model(builder.quant(y, 8, signed=True)), (stream, maxima, reader)
 
 
-@pytest.mark.parametrize(
-    ("value", "change", "flips", "errors"),
-    [(NEAR, 0.0, 0, 0), (NEAR, -1.0, 1, 0), (FAR, -1.0, 0, 1), (NEAR, 1.0, 0, 1)],
-)
+@pytest.mark.parametrize(("value", "change", "flips", "errors"), CHANGED)
 @pytest.mark.parametrize("stored", [True, False])
 def test_maxima_of_a_stream_that_is_not_stored(
     stored: bool,
@@ -165,3 +166,65 @@ def test_maxima_of_a_stream_that_is_not_stored(
     hidden, first = (stream, maxima) if stored else (maxima, reader)
     assert found.get(hidden, (0, 0)) == (flips, 0)
     assert found[first] == (0, errors)
+
+
+def turned_network(*, reshaped: bool) -> tuple[onnx.ModelProto, str, str]:
+    """A stream that is stored with rows and columns exchanged only; its name and what is stored."""
+    builder = graphs.GraphBuilder(0, (1, 16, 4, 4))
+    stream = builder.quant(builder.quant("x", 8, scale=INPUT_SCALE), 8, scale=STREAM_SCALE)
+    turned = builder.node("Transpose", [stream], 16, perm=[0, 1, 3, 2])
+    if reshaped:
+        flat = builder.node("Reshape", [turned, builder.constant([0, 16, 16], np.int64)])
+        turned = builder.node("Reshape", [flat, builder.constant([0, 16, 4, 4], np.int64)], 16)
+    y = builder.quant(builder.conv(turned, 16, bits=4), 8, signed=True)
+    return builder.model(y), stream, turned
+
+
+@pytest.mark.parametrize(("value", "change", "flips", "errors"), CHANGED)
+@pytest.mark.parametrize("reshaped", [True, False])
+def test_a_stream_that_is_stored_in_another_order(
+    reshaped: bool,
+    value: float,
+    change: float,
+    flips: int,
+    errors: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, stream, turned = turned_network(reshaped=reshaped)
+    library = opened(model, tmp_path)
+    traced = {traced.buffer.tensor for traced in library.trace(library.random_inputs())}
+    assert turned in traced
+    assert stream not in traced
+    sample = {"x": np.full((1, 16, 4, 4), FAR, np.float32)}
+    sample["x"][0, 3, 2, 1] = value
+    found = compared(library, tmp_path, monkeypatch, {turned: change}, sample)
+    assert sum(layer[0] for layer in found.values()) == flips
+    assert found[turned] == (0, errors)
+
+
+@pytest.mark.parametrize(("value", "change", "flips", "errors"), CHANGED)
+def test_a_stream_that_a_float_tensor_shows_under_another_name(
+    value: float,
+    change: float,
+    flips: int,
+    errors: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The left factor of a product of two computed tensors: matrices below each other."""
+    builder = graphs.GraphBuilder(0, (1, 16, 4, 4))
+    x = builder.quant("x", 8, scale=INPUT_SCALE)
+    turned = builder.node("Transpose", [x], 16, perm=[0, 1, 3, 2])
+    stream = builder.quant(turned, 8, scale=STREAM_SCALE)
+    product = builder.node("MatMul", [stream, builder.conv(x, 16, bits=4)], 16)
+    library = opened(builder.model(builder.quant(product, 8, signed=True)), tmp_path)
+    left = f"{product}_left"
+    traced = {traced.buffer.tensor for traced in library.trace(library.random_inputs())}
+    assert left in traced
+    assert stream not in traced
+    sample = {"x": np.full((1, 16, 4, 4), FAR, np.float32)}
+    sample["x"][0, 3, 2, 1] = value
+    changes = {left: change * STREAM_SCALE}
+    found = compared(library, tmp_path, monkeypatch, changes, sample, (0, 0, 3 * 4 + 1, 2))
+    assert found[stream] == (flips, errors)

@@ -24,7 +24,8 @@ COMPILED = {  # one of each kind of machine code
     "channel_shuffle", "pad_then_add", "average_without_padding", "average_of_floats",
     "max_of_floats", "concat_floats", "one_row", "split", "excitation", "float_weights",
     "erf_gelu", "gelu_tanh", "layer_norm_last", "layer_norm_image", "layer_norm_flat",
-    "layer_norm_features", "softmax_columns",
+    "layer_norm_features", "softmax_columns", "products", "add_per_pixel", "joined_to_constants",
+    "gather_channel",
 }  # fmt: skip
 
 

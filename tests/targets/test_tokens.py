@@ -12,12 +12,13 @@ from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 
 from mpqdeploy.targets.passes.normalize import normalize
-from mpqdeploy.targets.program import Conv
+from mpqdeploy.targets.program import Conv, MatMul
 from tests.targets.agreeing import runs
 from tests.targets.graphs import GraphBuilder
 from tests.targets.token_graphs import (
     BUILDS,
     Build,
+    attention,
     biased,
     block,
     chances,
@@ -43,6 +44,7 @@ LEFT = {
     clipped: 2,
     mean: 1,
     block: 4,
+    attention: 10,
 }
 
 
@@ -63,13 +65,17 @@ def test_values_stay_and_transposes_meet(build: Build) -> None:
         fed.update(node.output if fed.intersection(node.input) else ())
     turned = [n for n in normal.graph.node if n.op_type == "Transpose" and n.input[0] in fed]
     assert len(turned) == LEFT[build]
-    assert not any(node.op_type == "MatMul" for node in normal.graph.node)
+    products = [node for node in normal.graph.node if node.op_type == "MatMul"]
+    assert len(products) == (2 if build is attention else 0)  # of two computed tensors
+    assert all(normal.get_initializer(node.input[1]) is None for node in products)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
 def test_products_of_tokens_compile(build: Build, tmp_path: Path) -> None:
     program = runs(model(build), tmp_path, "host")
     convolutions = [step for step in program.steps if isinstance(step.anchor, Conv)]
+    between = [step for step in program.steps if isinstance(step.anchor, MatMul)]
+    assert len(between) == (2 if build is attention else 0)
     notes = {note.split()[0] for step in convolutions for note in step.fallback}
     assert notes == ({"Erf", "Mul"} if build is block else set())  # between two products
     assert any(isinstance(step.anchor, Conv) for step in program.steps)

@@ -94,9 +94,27 @@ def block(builder: GraphBuilder, x: str) -> str:
     return builder.quant(builder.add(y, matrix(builder, inner, 24, 12)), 8, signed=True)
 
 
+def attention(builder: GraphBuilder, x: str) -> str:
+    """Two heads of 5 features: queries with keys, chances of those, with values."""
+
+    def heads(perm: list[int]) -> str:
+        y = builder.quant(matrix(builder, x, 10, 10), 8, signed=True)
+        y = builder.node("Reshape", [y, builder.constant(np.array([0, 6, 2, 5]), np.int64)])
+        return builder.node("Transpose", [y], perm=perm)
+
+    queries, keys, values = heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3])
+    scores = builder.node("MatMul", [queries, keys])
+    scores = builder.node("Mul", [scores, builder.constant(0.447)])
+    chances = builder.quant(builder.node("Softmax", [scores], axis=-1), 8, scale=1 / 255)
+    y = builder.node("Transpose", [builder.node("MatMul", [chances, values])], perm=[0, 2, 1, 3])
+    y = builder.node("Reshape", [y, builder.constant(np.array([0, 6, 10]), np.int64)])
+    y = matrix(builder, builder.quant(y, 4, signed=True), 10, 10)
+    return builder.quant(builder.add(x, y), 8, signed=True)
+
+
 def model(build: Build, shape: tuple[int, ...] = (1, 6, 10)) -> onnx.ModelProto:
     builder = GraphBuilder(3, shape)
     return builder.model(build(builder, builder.quant("x", 8, signed=True)))
 
 
-BUILDS = [mlp, mixer, classifier, chances, flattened, signs, clipped, mean, block]
+BUILDS = [mlp, mixer, classifier, chances, flattened, signs, clipped, mean, block, attention]

@@ -148,6 +148,32 @@ def one_row(builder: GraphBuilder, x: str) -> str:
     return builder.node("Unsqueeze", [y, builder.constant([2], np.int64)], 8)
 
 
+def products(builder: GraphBuilder, x: str) -> str:
+    """Of computed matrices, one per channel, twice: as many rows as pixels, then their columns."""
+    y = builder.node("Transpose", [convolved(builder, x)], perm=[0, 1, 3, 2])
+    y = builder.node("MatMul", [builder.quant(y, 8, signed=True), convolved(builder, x)], 4)
+    z = convolved(builder, x)
+    return builder.node("MatMul", [z, builder.quant(builder.node("Softmax", [y], axis=-1), 8)], 4)
+
+
+def constant_first(op: str, *shape: int) -> Build:
+    """A constant that differs between pixels, before the code."""
+
+    def build(builder: GraphBuilder, x: str) -> str:
+        constant = builder.constant(builder.rng.normal(size=shape))
+        return builder.node(op, [constant, x], builder.channels[x])
+
+    return build
+
+
+def joined_to_constants(builder: GraphBuilder, x: str) -> str:
+    """A row before and a channel behind, as a class token stands before others."""
+    sizes = (2, 6, 1, 8), (2, 1, 7, 8)
+    row, channel = (builder.constant(builder.rng.normal(size=size)) for size in sizes)
+    y = builder.node("Concat", [row, x], 6, axis=2)
+    return builder.node("Concat", [y, channel], 7, axis=1)
+
+
 SLICE_CHANNELS = ([1, 1], [5, 6], [1, 2], [2, 1])  # starts, ends, axes, steps
 WILD: dict[str, Build] = {
     "sigmoid": node("Sigmoid"),
@@ -183,6 +209,17 @@ WILD: dict[str, Build] = {
     ),
     "layer_norm_features": features_last,
     "log_softmax": node("LogSoftmax", axis=1),
+    "products": products,
+    "add_per_pixel": constant_first("Add", 1, 6, 6, 8),
+    "add_per_image": chain(convolved, constant_first("Add", 2, 4, 6, 8)),
+    "sub_per_column": constant_first("Sub", 8),
+    "sub_per_row": node("Sub", np.linspace(-1, 1, 36).reshape(6, 6, 1)),
+    "mul_per_column": chain(convolved, node("Mul", np.linspace(0.5, 2, 8))),
+    "joined_to_constants": joined_to_constants,
+    "gather_row": node("Gather", [-2], axis=2),
+    "gather_channel": chain(
+        node("Gather", np.array(3), axis=1), node("Reshape", [0, 1, 6, 8], channels=1)
+    ),
     "mul_per_channel": node("Mul", np.linspace(0.5, 2, 6).reshape(6, 1, 1)),
     "concat_same_scale": concat(same, same, channels=12),
     "concat_other_scale": concat(same, other_scale, channels=12),
@@ -211,6 +248,8 @@ WILD: dict[str, Build] = {
         node("DepthToSpace", channels=6, blocksize=2, mode="CRD"),
     ),
     "slice_channels": node("Slice", *SLICE_CHANNELS, channels=2),
+    "slice_first_channels": node("Slice", [0], [3], [1], [1], channels=3),
+    "slice_a_channel": chain(node("Slice", [2], [3], [1], [1], channels=1), node("Sigmoid")),
     "split": split,
     "one_row": one_row,
     "slice_backwards": node("Slice", [-1], [-(2**31)], [3], [-1]),

@@ -23,23 +23,42 @@ def subtract(context: Context, node: Node) -> Value:
 
 def _sum(context: Context, node: Node, sign: float) -> Value:
     """input 0 + sign * input 1; either may be constant."""
-    first, second = (context.array_or_none(node, index) for index in (0, 1))
-    if first is not None:
-        value = context.operand(node, 1, first)
-        offset = context.per_channel(node, first, value)
-        return context.elementwise(node, value, affine(value.expr, sign, offset))
-    if second is not None:
-        value = context.operand(node, 0, second)
-        offset = context.per_channel(node, second, value)
-        return context.elementwise(node, value, affine(value.expr, 1.0, sign * offset))
+    found = _constant(context, node)
+    if found is not None:
+        index, offset, value = found
+        signs = (sign, 1.0) if index == 0 else (1.0, sign)
+        return context.elementwise(node, value, affine(value.expr, signs[0], signs[1] * offset))
     home, left, right = _together(context, node)
     reason = f"'{node.name}' adds values without quantizing the sum"
     return context.elementwise(node, home, Sum(x=left, y=affine(right, sign)), reason)
 
 
+def _constant(context: Context, node: Node) -> tuple[int, Doubles, Value] | None:
+    """The constant input of `node`, its index and shape `[1]` or `[C]`, and the other input; None
+    where both are computed, or the constant differs between pixels."""
+    for index in (0, 1):
+        array = context.array_or_none(node, index)
+        if array is not None:
+            value = context.operand(node, 1 - index, array)
+            if not context.differs_between_pixels(array, value):
+                return index, context.per_channel(node, array, value), value
+    return None
+
+
+def _operands(context: Context, node: Node) -> tuple[Value, Value]:
+    """Both inputs of `node`, a constant as a value, too."""
+    constants = [context.array_or_none(node, index) is not None for index in (0, 1)]
+    if not any(constants):
+        return context.value(node, 0), context.value(node, 1)
+    index = constants.index(True)
+    value = context.image(node, 1 - index)
+    given = context.given(node, index, value.shape)
+    return (given, value) if index == 0 else (value, given)
+
+
 def _together(context: Context, node: Node) -> tuple[Value, Expr, Expr]:
     """Both inputs of `node` as expressions of one group; the first is a value of that group."""
-    x, y = context.value(node, 0), context.value(node, 1)
+    x, y = _operands(context, node)
     if x.group.shape != y.group.shape or x.shape != y.shape:
         x, y = _broadcast(context, node, x, y)
     group = context.builder.meet(x, y)
@@ -86,15 +105,17 @@ def _spread(
 
 
 def multiply(context: Context, node: Node) -> Value:
-    for constant in (0, 1):
-        array = context.array_or_none(node, constant)
-        if array is not None:
-            value = context.operand(node, 1 - constant, array)
-            return _scale(context, node, value, context.per_channel(node, array, value))
+    found = _constant(context, node)
+    if found is not None:
+        _, factor, value = found
+        return _scale(context, node, value, factor)
     home, left, right = _together(context, node)
     reason = f"'{node.name}' multiplies two computed values"
     result = context.elementwise(node, home, Product(x=left, y=right), reason)
-    context.fall_back(node, result.group, "both factors are computed at run time")
+    why = "one factor differs between pixels"
+    if all(name in context.values for name in node.inputs):
+        why = "both factors are computed at run time"
+    context.fall_back(node, result.group, why)
     return result
 
 

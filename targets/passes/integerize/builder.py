@@ -9,7 +9,7 @@ only what lower-numbered groups write, so that order is an execution order.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from mpqdeploy.targets.program import (
     walk,
 )
 from mpqdeploy.targets.rebuilt import substituted
+from mpqdeploy.targets.views import Reindex
 
 Shape4 = tuple[int, int, int, int]
 Padding = tuple[int, int, int, int]
@@ -168,6 +169,10 @@ class Builder:
             name = self._fresh(name)
         self.tensors[name] = Tensor(name=name, shape=group.shape)
         return self._output(group, name, expr, None)
+
+    def show(self, tensor: str, name: str, view: Reindex) -> None:
+        """`tensor` holds what the ONNX tensor `name` has, as `view` shows it."""
+        self.tensors[tensor] = replace(self.tensors[tensor], shows=(name, view))
 
     def _is_whole_float(self, load: Load) -> bool:
         return load == Load(tensor=load.tensor) and self.tensors[load.tensor].grid is None

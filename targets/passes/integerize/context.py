@@ -18,10 +18,11 @@ from mpqdeploy.targets.passes.integerize.builder import (
     Group,
     Value,
     coded_value,
+    logical_shape,
 )
 from mpqdeploy.targets.passes.integerize.expressions import Doubles, per_channel
 from mpqdeploy.targets.passes.node import Node
-from mpqdeploy.targets.program import Expr
+from mpqdeploy.targets.program import Acc, Expr, Given
 from mpqdeploy.targets.views import View
 
 Constants = NDArray[np.generic] | None
@@ -146,33 +147,65 @@ class Context:
         value.group.add_sources(self.sources(node))
         return replace(value, name=node.output, shape=shape)
 
+    def given(self, node: Node, index: int, shape: tuple[int, ...]) -> Value:
+        """The constant input `index` of `node`, spread to `shape`, as a value: where it differs
+        between pixels, or is joined to computed ones.
+
+        Raises:
+            ModelError: it does not fit `shape`.
+        """
+        array = self.required(node, index)
+        try:
+            spread = np.broadcast_to(array, shape)
+        except ValueError:
+            raise node.error(
+                f"its constant of shape {list(array.shape)} does not fit {list(shape)}"
+            ) from None
+        batch, height, width, channels = logical = logical_shape(shape)
+        values = spread.reshape(batch, channels, height, width).transpose(0, 2, 3, 1)
+        anchor = Given(values=np.ascontiguousarray(values, np.float32))
+        group = self.builder.group(logical, anchor)
+        name = node.inputs[index]
+        group.add_sources(self.constants[name].sources)
+        reason = f"'{name}' is a constant"
+        return Value(name=name, shape=shape, group=group, expr=Acc(), reason=reason)
+
+    def differs_between_pixels(self, array: NDArray[np.generic], value: Value) -> bool:
+        """Whether a constant that meets `value` elementwise is neither one number nor one for every
+        channel; one that does not fit is left to `per_channel`."""
+        if array.size == 1 or np.all(array == array.flat[0]) or not _fits(array, value.shape):
+            return False
+        rank, channels = len(value.shape), value.channels
+        axes = (1,) * (rank - array.ndim) + array.shape
+        expected = (1, channels) + (1,) * (rank - 2)
+        return axes != expected or value.shape[1] != channels
+
     def per_channel(self, node: Node, array: NDArray[np.generic], value: Value) -> Doubles:
         """A constant that meets `value` elementwise, as shape `[1]` or `[C]`.
 
         Raises:
             ModelError: it differs between pixels, or is larger than `value`.
         """
-        rank, channels = len(value.shape), value.channels
-        try:
-            fits = np.broadcast_shapes(array.shape, value.shape) == value.shape
-        except ValueError:
-            fits = False
-        if not fits:
+        if not _fits(array, value.shape):
             raise node.error(
                 f"its constant of shape {list(array.shape)} does not fit {list(value.shape)}"
             )
-        if array.size == 1 or np.all(array == array.flat[0]):
-            if array.ndim > rank:
-                raise node.error(f"its constant has {array.ndim} axes, its input {rank}")
-            return per_channel(array)
-        axes = (1,) * (rank - array.ndim) + array.shape
-        expected = (1, channels) + (1,) * (rank - 2)
-        if axes != expected or value.shape[1] != channels:
+        if array.ndim > len(value.shape):
+            raise node.error(f"its constant has {array.ndim} axes, its input {len(value.shape)}")
+        if self.differs_between_pixels(array, value):
             raise node.error(
                 f"its constant of shape {list(array.shape)} is neither a scalar nor one value for "
-                f"each of {channels} channels"
+                f"each of {value.channels} channels"
             )
         return per_channel(array)
+
+
+def _fits(array: NDArray[np.generic], shape: tuple[int, ...]) -> bool:
+    """Whether a constant can be spread to a shape, and the shape stays."""
+    try:
+        return np.broadcast_shapes(array.shape, shape) == shape
+    except ValueError:
+        return False
 
 
 def check_type(node: Node, array: NDArray[np.generic]) -> None:

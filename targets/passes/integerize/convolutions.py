@@ -91,6 +91,7 @@ def gemm(context: Context, node: Node) -> Value:
 
 
 def matmul(context: Context, node: Node) -> Value:
+    """x @ W: what `products.py` leaves to a convolution."""
     return _fully_connected(context, node, _matrix(context, node).moved(np.transpose), None)
 
 
@@ -247,5 +248,4 @@ def _input_scale(coded: Coded, out: int, groups: int) -> Doubles:
 HANDLERS: dict[str, Handler] = {
     "Conv": conv,
     "Gemm": gemm,
-    "MatMul": matmul,
 }

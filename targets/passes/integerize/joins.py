@@ -16,10 +16,10 @@ from mpqdeploy.targets.views import Axis, Resample
 
 
 def concat(context: Context, node: Node) -> Value:
-    parts = [context.image(node, index) for index in range(len(node.inputs))]
     shape = tuple(context.model.get_tensor_shape(node.output) or ())
     rank = len(shape)
     axis = node.integer("axis", 1) % max(rank, 1)
+    parts = [_part(context, node, index) for index in range(len(node.inputs))]
     if axis == 0 or rank not in moves.AXES or any(len(part.shape) != rank for part in parts):
         raise node.error(
             f"it joins axis {axis} of shape {list(shape)}",
@@ -38,6 +38,12 @@ def concat(context: Context, node: Node) -> Value:
     expr = total([context.builder.read(part, group) for part in placed])
     reason = f"Concat '{node.name}' joins values of different scales"
     return Value(name=node.output, shape=shape, group=group, expr=expr, reason=reason)
+
+
+def _part(context: Context, node: Node, index: int) -> Value:
+    """Input `index` as an image, a constant as a value."""
+    array = context.array_or_none(node, index)
+    return context.image(node, index) if array is None else context.given(node, index, array.shape)
 
 
 def _placed(

@@ -11,7 +11,7 @@ import numpy as np
 from mpqdeploy.targets.passes.integerize.builder import Value, logical_shape
 from mpqdeploy.targets.passes.integerize.context import Context, Handler
 from mpqdeploy.targets.passes.integerize.moves import AXES, seen
-from mpqdeploy.targets.passes.node import Node
+from mpqdeploy.targets.passes.node import Node, unused
 from mpqdeploy.targets.views import Axis, Reindex, Resample
 
 FLOAT32 = 1  # TensorProto.FLOAT
@@ -37,9 +37,13 @@ def cast(context: Context, node: Node) -> Value:
 
 
 def reshape(context: Context, node: Node) -> Value:
-    """Flatten, Reshape, Squeeze and Unsqueeze: the elements stay, in ONNX's order."""
-    value = context.value(node)
+    """Flatten, Reshape, Squeeze and Unsqueeze."""
     shape = tuple(context.model.get_tensor_shape(node.output) or ())
+    return _reshaped(context, node, context.value(node), shape)
+
+
+def _reshaped(context: Context, node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+    """The elements of `value` stay, in ONNX's order."""
     if len(shape) < 2 or shape[0] != value.shape[0] or math.prod(shape) != math.prod(value.shape):
         raise node.error(
             f"it changes shape {list(value.shape)} to {list(shape)}",
@@ -153,6 +157,26 @@ def slice_node(context: Context, node: Node) -> Value:
     return context.seen(node, value, _resampled(value, shape, axes), tuple(shape))
 
 
+def gather(context: Context, node: Node) -> Value:
+    """One element of an axis, which is gone then."""
+    value, indices = context.image(node), context.required(node, 1, whole=True)
+    rank = len(value.shape)
+    axis = axis_of(node, node.integer("axis", 0), rank)
+    if axis == 0 or rank not in AXES or rank < 3 or indices.size != 1 or indices.ndim > 1:
+        raise node.error(
+            f"it takes {list(indices.shape)} indices of axis {axis} of {list(value.shape)}",
+            hint="Supported is one index of an axis that is not the batch.",
+        )
+    size, number = value.shape[axis], int(indices.reshape(-1)[0])
+    if not -size <= number < size:
+        raise node.error(f"its index is {number}, of {size}")
+    shape = tuple(context.model.get_tensor_shape(node.output) or ())
+    left = tuple(1 if i == axis else extent for i, extent in enumerate(value.shape))
+    view = _resampled(value, left, {axis: Axis(offset=number % size)})
+    one = seen(context.builder, value, view, unused(context.model, f"{node.output}_one"), left)
+    return _reshaped(context, node, one, shape)
+
+
 def split(context: Context, node: Node) -> Value:
     """One slice after the other; the first is returned, all are made known."""
     value = context.image(node)
@@ -240,6 +264,7 @@ HANDLERS: dict[str, Handler] = {
     "DepthToSpace": depth_to_space,
     "Dropout": dropout,
     "Flatten": reshape,
+    "Gather": gather,
     "Identity": identity,
     "Pad": pad,
     "Reshape": reshape,

@@ -25,6 +25,7 @@ from mpqdeploy.targets.program import (
     Program,
     Step,
     Tensor,
+    operands_of,
     walk,
 )
 from mpqdeploy.targets.rebuilt import substituted
@@ -66,7 +67,7 @@ def _reads_plainly(reader: Step, tensor: Tensor, program: Program) -> bool:
     """Whether a step adds the tensor as it is: beyond its elements, a float reads as 0, but a sum
     of 0 is none."""
     loads = [load for load in reader.loads() if load.tensor == tensor.name]
-    anchor = reader.anchor is not None and reader.anchor.input == tensor.name
+    anchor = tensor.name in operands_of(reader.anchor)
     shapes = {program.tensors[output.tensor].shape for output in reader.outputs}
     return not anchor and loads == [Load(tensor=tensor.name)] and shapes == {tensor.shape}
 

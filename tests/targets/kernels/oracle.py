@@ -19,7 +19,9 @@ from mpqdeploy.targets.program import (
     Conv,
     Expr,
     FloatConv,
+    Given,
     Load,
+    MatMul,
     Normalization,
     Pool,
     Product,
@@ -66,6 +68,10 @@ def anchor(step: Step, tensors: Mapping[str, Tensor], inputs: Codes) -> Bounded 
     """The accumulator, `[N, H, W, C]`, exact where it is an integer."""
     if step.anchor is None:
         return None
+    if isinstance(step.anchor, Given):
+        return Bounded(step.anchor.values.astype(np.float64), np.zeros(step.anchor.values.shape))
+    if isinstance(step.anchor, MatMul):
+        return _products(step.anchor, inputs)
     source = tensors[step.anchor.input]
     if source.grid is None:
         return _of_floats(step, tensors, inputs[step.anchor.input].astype(np.float64))
@@ -102,6 +108,20 @@ def _of_floats(step: Step, tensors: Mapping[str, Tensor], x: NDArray[np.float64]
         return Bounded(total, error)
     count = np.sum(_taps(anchor, np.ones((1, *x.shape[1:3], 1)), size, 0), axis=0)
     return _float32(total / count, error / count)
+
+
+def _products(anchor: MatMul, inputs: Codes) -> Bounded:
+    """A matrix after the other; a rounding for every product and sum."""
+    left, right = (inputs[name].astype(np.float64) for name in (anchor.input, anchor.right))
+    rows, inner = (array.shape[2] // anchor.count for array in (left, right))
+    value, error = (np.zeros((*left.shape[:3], right.shape[3])) for _ in range(2))
+    for n in range(len(left)):
+        for matrix in range(anchor.count):
+            own, other = (slice(matrix * size, (matrix + 1) * size) for size in (rows, inner))
+            a, b = left[n, 0, own], right[n, 0, other]
+            value[n, 0, own] = a @ b
+            error[n, 0, own] = EPSILON * inner * (np.abs(a) @ np.abs(b))
+    return Bounded(value, error)
 
 
 def _normalized(x: NDArray[np.float64], epsilon: float) -> Bounded:

@@ -127,7 +127,7 @@ def convolutions(
         )
         source = Tensor(name="source", shape=(batch, *inner, groups * depth))
         spread = (kernel[0] * kernel[1] * depth) ** 0.5
-        return step_case(draw, source, anchor, (batch, *size, groups * each), spread)
+        return step_case(draw, (source,), anchor, (batch, *size, groups * each), spread)
     source = draw(tensors_on("source", (batch, *inner, groups * depth)))
     grid = draw(grids)
     conv = Conv(
@@ -142,7 +142,7 @@ def convolutions(
     assert source.grid is not None
     largest = max(abs(source.grid.low), source.grid.high) * max(abs(grid.low), grid.high)
     spread = largest * (kernel[0] * kernel[1] * depth) ** 0.5
-    return step_case(draw, source, conv, (batch, *size, groups * each), spread)
+    return step_case(draw, (source,), conv, (batch, *size, groups * each), spread)
 
 
 def fits(
@@ -173,19 +173,19 @@ def pools(draw: Any, *, floats: bool = False) -> Case:
     spread = 64.0 * kernel[0] * kernel[1] if kind == "sum" else 128.0
     if floats:
         spread /= 64.0
-    return step_case(draw, source, pool, (batch, *size, channels), spread)
+    return step_case(draw, (source,), pool, (batch, *size, channels), spread)
 
 
 def step_case(
     draw: Any,
-    source: Tensor,
+    sources: tuple[Tensor, ...],
     anchor: Anchor,
     shape: tuple[int, int, int, int],
     spread: float,
 ) -> Case:
-    """The anchor with an epilogue. Layouts are those of `source` with more padding than needed, and
-    any of each output."""
-    tensors = {"source": source}
+    """The anchor with an epilogue. Layouts are those of `sources` with more padding than needed,
+    and any of each output."""
+    tensors = {source.name: source for source in sources}
     layouts = {}
     value: Expr = Acc()
     if draw(st.booleans()):
@@ -208,9 +208,10 @@ def step_case(
         layouts[name] = draw(layouts_of(out))
         outputs.append(Output(tensor=name, value=requantized(draw, value, spread, out)))
     step = Step(name="step", anchor=anchor, outputs=tuple(outputs))
-    if source.grid is None:
-        layouts["source"] = (Layout(kind="float"),)
+    if all(source.grid is None for source in sources):
+        layouts.update({source.name: (Layout(kind="float"),) for source in sources})
         return Case(step=step, tensors=tensors, layouts=layouts)
+    (source,) = sources
     assert isinstance(anchor, Conv | Pool)
     extra = draw(paddings)
     reach = needed(anchor, source, shape)

@@ -187,6 +187,24 @@ def test_a_view_and_its_opposite_change_nothing(
     )
 
 
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    extents=st.lists(st.integers(1, 4), min_size=3, max_size=3).map(tuple),
+    order=st.permutations(range(3)).map(tuple),
+    size=st.permutations(range(3)).map(tuple),
+)
+def test_what_a_view_shows_is_undone(extents: Extents, order: Extents, size: Extents) -> None:
+    source = (extents[size[0]], extents[size[1]], extents[size[2]])
+    shape = (extents[order[0]], math.prod(extents) // extents[order[0]], 1)
+    view = Reindex(shape=shape, source=source, extents=extents, order=order)
+    array = np.random.default_rng(0).normal(size=(2, *source))
+    at = np.ix_(*(np.arange(extent) for extent in shape))
+    rows, columns, channels = (
+        np.broadcast_to(index, shape) for index in view.position((at[0], at[1], at[2]))
+    )
+    np.testing.assert_array_equal(view.undone(array[:, rows, columns, channels]), array)
+
+
 def test_large_images_are_compared_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """13 pixels at once: the last part is smaller."""
     monkeypatch.setattr(views, "ELEMENTS_AT_ONCE", 40)
