@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from mpqdeploy.core.agreement import Certificate, LayerAgreement, compare_predictions
 from mpqdeploy.export.executors import (
     Floats,
-    QonnxExecutor,
     load_model,
     onnxruntime_layers,
     onnxruntime_session,
-    qonnx_reference,
     torch_layers,
 )
+from mpqdeploy.export.qonnx_executor import QonnxExecutor, qonnx_reference
 
 Predictor = Callable[[Floats], Floats]
 """From images `[N, C, H, W]` to logits `[N, classes]`."""

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement, compare_codes, compare_floats
-from mpqdeploy.export.cleaning import clean_qonnx, with_batch
 from mpqdeploy.export.naming import run_name
 from mpqdeploy.export.quantizer import Quantizer, initializers, is_quantizer, read_quantizer
 
@@ -99,53 +98,6 @@ def activation_quantizers(model: onnx.ModelProto) -> dict[str, Quantizer]:
         for node in model.graph.node
         if is_quantizer(node) and node.input[0] not in constants
     }
-
-
-class QonnxExecutor:
-    """qonnx's executor on one file, for batches of any size; each size is prepared once."""
-
-    def __init__(self, model: Path | onnx.ModelProto) -> None:
-        self.model = clean_qonnx(load_model(model))
-        self._prepared: dict[int, Any] = {}
-
-    def context(self, images: Floats) -> dict[str, Floats]:
-        """Every tensor of a run on `images` `[N, C, H, W]`, by name."""
-        from qonnx.core.onnx_exec import execute_onnx
-
-        if len(images) not in self._prepared:
-            self._prepared[len(images)] = with_batch(self.model, len(images))
-        wrapper = self._prepared[len(images)]
-        feed = {wrapper.graph.input[0].name: images}
-        context: dict[str, Floats] = execute_onnx(wrapper, feed, return_full_exec_context=True)
-        return context
-
-    def logits(self, images: Floats) -> Floats:
-        """The first output, shape `[N, classes]`."""
-        return self.context(images)[self.model.graph.output[0].name]
-
-    def reference(self, images: Floats) -> Reference:
-        context = self.context(images)
-        sources = {node.output[0]: node.input[0] for node in self.model.graph.node}
-        tensors = {
-            name: QuantizedTensor(
-                quantizer=quantizer,
-                before=quantizer.before(context[sources[name]]),
-                values=context[name],
-            )
-            for name, quantizer in activation_quantizers(self.model).items()
-        }
-        outputs = {value.name: context[value.name] for value in self.model.graph.output}
-        return Reference(images=images, tensors=tensors, outputs=outputs)
-
-
-def qonnx_reference(model: Path | onnx.ModelProto, images: Floats) -> Reference:
-    """Run qonnx's executor on `images` `[N, C, H, W]`, whatever batch the file is fixed to."""
-    return QonnxExecutor(model).reference(images)
-
-
-def qonnx_logits(model: Path | onnx.ModelProto, images: Floats) -> Floats:
-    """First output of qonnx's executor, shape `[N, classes]`."""
-    return QonnxExecutor(model).logits(images)
 
 
 def torch_layers(net: Any, reference: Reference) -> dict[str, Floats]:

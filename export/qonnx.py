@@ -26,8 +26,9 @@ from torch import nn
 from mpqdeploy.core import ModelError
 from mpqdeploy.core.agreement import LayerAgreement
 from mpqdeploy.core.files import replacing
-from mpqdeploy.export.executors import qonnx_reference, torch_layers
+from mpqdeploy.export.executors import torch_layers
 from mpqdeploy.export.naming import name_nodes
+from mpqdeploy.export.qonnx_executor import qonnx_reference
 from mpqdeploy.export.sharing import number_runs, share_weights
 from mpqdeploy.nn import task_of
 

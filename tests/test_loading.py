@@ -15,8 +15,8 @@ import pytest
 import mpqdeploy
 from mpqdeploy.core import BundleError, ModelError, Preprocessing, TargetError
 from mpqdeploy.export.bundle import write_bundle
-from mpqdeploy.export.executors import qonnx_logits
 from mpqdeploy.export.manifest import Manifest, Requirements, TensorInfo
+from mpqdeploy.export.qonnx_executor import qonnx_logits
 from mpqdeploy.export.standard import to_standard_onnx
 from mpqdeploy.targets.compile import compile_qonnx
 from mpqdeploy.targets.target import load_target

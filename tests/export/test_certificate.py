@@ -9,7 +9,8 @@ from onnx import numpy_helper
 
 from mpqdeploy.core.agreement import LayerAgreement
 from mpqdeploy.export.certificate import certify, default_predictors
-from mpqdeploy.export.executors import Floats, qonnx_logits
+from mpqdeploy.export.executors import Floats
+from mpqdeploy.export.qonnx_executor import qonnx_logits
 from tests.export.networks import images, mixed_net
 
 

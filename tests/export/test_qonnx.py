@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.export.executors import activation_quantizers, qonnx_logits
+from mpqdeploy.export.executors import activation_quantizers
 from mpqdeploy.export.qonnx import export_qonnx
+from mpqdeploy.export.qonnx_executor import qonnx_logits
 from tests.export.networks import IMAGE, images, mixed_net
 
 

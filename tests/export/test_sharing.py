@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from brevitas.quant import Int8WeightPerChannelFloat
 from torch import Tensor, nn
 
-from mpqdeploy.export.executors import QonnxExecutor
 from mpqdeploy.export.qonnx import export_qonnx
+from mpqdeploy.export.qonnx_executor import QonnxExecutor
 from mpqdeploy.nn.task import Classification
 
 IMAGE = (3, 8, 8)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import helper
 
-from mpqdeploy.export.executors import onnxruntime_session, qonnx_logits
+from mpqdeploy.export.executors import onnxruntime_session
+from mpqdeploy.export.qonnx_executor import qonnx_logits
 from mpqdeploy.export.standard.convert import convert
 from tests.export.networks import QONNX, model, quant_node
 

@@ -9,12 +9,8 @@ import pytest
 from onnx import helper
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.export.executors import (
-    onnxruntime_layers,
-    onnxruntime_logits,
-    qonnx_logits,
-    qonnx_reference,
-)
+from mpqdeploy.export.executors import onnxruntime_layers, onnxruntime_logits
+from mpqdeploy.export.qonnx_executor import qonnx_logits, qonnx_reference
 from mpqdeploy.export.standard import to_standard_onnx
 from tests.export.networks import images, model, quant_node
 from tests.targets.graphs import conv_chain

@@ -9,7 +9,8 @@ import onnx
 import pytest
 
 from mpqdeploy.core import ModelError
-from mpqdeploy.export.executors import onnxruntime_logits, qonnx_logits
+from mpqdeploy.export.executors import onnxruntime_logits
+from mpqdeploy.export.qonnx_executor import qonnx_logits
 from mpqdeploy.export.standard import to_standard_onnx
 from tests.targets.graphs import GraphBuilder
 
