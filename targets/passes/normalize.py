@@ -37,6 +37,7 @@ from mpqdeploy.targets.passes.dialects import (
 from mpqdeploy.targets.passes.integerize import HANDLERS, unsupported
 from mpqdeploy.targets.passes.node import Node
 from mpqdeploy.targets.passes.reorder import pools_behind_quantizers
+from mpqdeploy.targets.passes.taken import indices_before_turns
 from mpqdeploy.targets.passes.tokens import products_of_tokens
 
 MOST_ELEMENTS = 2**31 - 1
@@ -173,6 +174,8 @@ def _clean(model: ModelWrapper) -> ModelWrapper:
     while _fold_shapes(model):
         model = _fold(_apply(model, InferShapes()))
     _remove_dead_nodes(model)
+    if indices_before_turns(model):
+        model = _apply(model, SortGraph(), InferShapes())
     if products_of_tokens(model):
         model = _apply(model, SortGraph(), InferShapes())
         model = _fold(model)

@@ -11,6 +11,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 
+from mpqdeploy.core import ModelError
+from mpqdeploy.targets.passes.integerize import integerize
 from mpqdeploy.targets.passes.normalize import normalize
 from mpqdeploy.targets.program import Conv, MatMul
 from tests.targets.agreeing import runs
@@ -25,6 +27,7 @@ from tests.targets.token_graphs import (
     classifier,
     clipped,
     flattened,
+    joint_attention,
     matrix,
     mean,
     mixer,
@@ -45,7 +48,10 @@ LEFT = {
     mean: 1,
     block: 4,
     attention: 10,
+    joint_attention: 9,
 }
+
+ATTENTION = (attention, joint_attention)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.__name__)
@@ -66,7 +72,7 @@ def test_values_stay_and_transposes_meet(build: Build) -> None:
     turned = [n for n in normal.graph.node if n.op_type == "Transpose" and n.input[0] in fed]
     assert len(turned) == LEFT[build]
     products = [node for node in normal.graph.node if node.op_type == "MatMul"]
-    assert len(products) == (2 if build is attention else 0)  # of two computed tensors
+    assert len(products) == (2 if build in ATTENTION else 0)  # of two computed tensors
     assert all(normal.get_initializer(node.input[1]) is None for node in products)
 
 
@@ -75,7 +81,7 @@ def test_products_of_tokens_compile(build: Build, tmp_path: Path) -> None:
     program = runs(model(build), tmp_path, "host")
     convolutions = [step for step in program.steps if isinstance(step.anchor, Conv)]
     between = [step for step in program.steps if isinstance(step.anchor, MatMul)]
-    assert len(between) == (2 if build is attention else 0)
+    assert len(between) == (2 if build in ATTENTION else 0)
     notes = {note.split()[0] for step in convolutions for note in step.fallback}
     assert notes == ({"Erf", "Mul"} if build is block else set())  # between two products
     assert any(isinstance(step.anchor, Conv) for step in program.steps)
@@ -125,3 +131,17 @@ def test_a_name_that_the_file_has_is_not_taken() -> None:
     assert same_values(given, (1, 6, 10))
     written = [name for node in normalize(given).graph.node for name in node.output]
     assert len(set(written)) == len(written)
+
+
+def test_what_else_is_read_of_a_turned_batch_stays_and_is_named() -> None:
+    """All of it, beside an index."""
+
+    def build(builder: GraphBuilder, x: str) -> str:
+        y = builder.node("Reshape", [x, builder.constant(np.array([0, 6, 2, 5]), np.int64)])
+        y = builder.node("Transpose", [y], perm=[2, 0, 1, 3])
+        one = builder.node("Gather", [y, builder.constant(np.array(1), np.int64)], axis=0)
+        total = builder.node("ReduceMean", [y], axes=[0], keepdims=0)
+        return builder.quant(builder.add(one, total), 8, signed=True)
+
+    with pytest.raises(ModelError, match=r"\(Transpose\): it moves the batch"):
+        integerize(normalize(model(build)))

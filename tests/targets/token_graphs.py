@@ -95,14 +95,38 @@ def block(builder: GraphBuilder, x: str) -> str:
 
 
 def attention(builder: GraphBuilder, x: str) -> str:
-    """Two heads of 5 features: queries with keys, chances of those, with values."""
+    """Two heads of 5 features, queries, keys and values of a product each."""
 
     def heads(perm: list[int]) -> str:
         y = builder.quant(matrix(builder, x, 10, 10), 8, signed=True)
         y = builder.node("Reshape", [y, builder.constant(np.array([0, 6, 2, 5]), np.int64)])
         return builder.node("Transpose", [y], perm=perm)
 
-    queries, keys, values = heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3])
+    return attended(builder, x, heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3]))
+
+
+def taken(builder: GraphBuilder, x: str, index: int) -> str:
+    """One index of the first axis, as a Slice and a Squeeze."""
+    bounds = (builder.constant([place], np.int64) for place in (index, index + 1, 0))
+    return builder.node(
+        "Squeeze", [builder.node("Slice", [x, *bounds]), builder.constant([0], np.int64)]
+    )
+
+
+def joint_attention(builder: GraphBuilder, x: str) -> str:
+    """Queries, keys and values of one product: five axes, of which the batch is not the first."""
+    y = biased(builder, matrix(builder, x, 10, 30), 30)
+    y = builder.node("Reshape", [y, builder.constant(np.array([0, 6, 3, 2, 5]), np.int64)])
+    y = builder.node("Transpose", [y], perm=[2, 0, 3, 1, 4])
+    queries = builder.node("Gather", [y, builder.constant(np.array(0), np.int64)], axis=0)
+    parts = (queries, taken(builder, y, 1), taken(builder, y, 2))
+    queries, keys, values = (builder.quant(part, 8, signed=True) for part in parts)
+    keys = builder.node("Transpose", [keys], perm=[0, 1, 3, 2])
+    return attended(builder, x, queries, keys, values)
+
+
+def attended(builder: GraphBuilder, x: str, queries: str, keys: str, values: str) -> str:
+    """Queries with keys, chances of those, with values."""
     scores = builder.node("MatMul", [queries, keys])
     scores = builder.node("Mul", [scores, builder.constant(0.447)])
     chances = builder.quant(builder.node("Softmax", [scores], axis=-1), 8, scale=1 / 255)
@@ -117,4 +141,16 @@ def model(build: Build, shape: tuple[int, ...] = (1, 6, 10)) -> onnx.ModelProto:
     return builder.model(build(builder, builder.quant("x", 8, signed=True)))
 
 
-BUILDS = [mlp, mixer, classifier, chances, flattened, signs, clipped, mean, block, attention]
+BUILDS = [
+    mlp,
+    mixer,
+    classifier,
+    chances,
+    flattened,
+    signs,
+    clipped,
+    mean,
+    block,
+    attention,
+    joint_attention,
+]

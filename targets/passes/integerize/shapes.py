@@ -159,10 +159,10 @@ def slice_node(context: Context, node: Node) -> Value:
 
 def gather(context: Context, node: Node) -> Value:
     """One element of an axis, which is gone then."""
-    value, indices = context.image(node), context.required(node, 1, whole=True)
+    value, indices = context.value(node), context.required(node, 1, whole=True)
     rank = len(value.shape)
     axis = axis_of(node, node.integer("axis", 0), rank)
-    if axis == 0 or rank not in AXES or rank < 3 or indices.size != 1 or indices.ndim > 1:
+    if axis == 0 or rank < 3 or indices.size != 1 or indices.ndim > 1:
         raise node.error(
             f"it takes {list(indices.shape)} indices of axis {axis} of {list(value.shape)}",
             hint="Supported is one index of an axis that is not the batch.",
@@ -171,10 +171,19 @@ def gather(context: Context, node: Node) -> Value:
     if not -size <= number < size:
         raise node.error(f"its index is {number}, of {size}")
     shape = tuple(context.model.get_tensor_shape(node.output) or ())
-    left = tuple(1 if i == axis else extent for i, extent in enumerate(value.shape))
-    view = _resampled(value, left, {axis: Axis(offset=number % size)})
-    one = seen(context.builder, value, view, unused(context.model, f"{node.output}_one"), left)
-    return _reshaped(context, node, one, shape)
+    batch, names = value.shape[0], [f"{node.output}_of_rows", f"{node.output}_row"]
+    of_rows, row = (unused(context.model, name) for name in names)
+    before, behind = math.prod(value.shape[1:axis]), math.prod(value.shape[axis + 1 :])
+    rows = Reindex(  # of all channels that there are before the axis
+        shape=(size, behind, before),
+        source=value.group.shape[1:],
+        extents=(before * size * behind,),
+        order=(0,),
+    )
+    value = seen(context.builder, value, rows, of_rows, (batch, before, size, behind))
+    left = (batch, before, 1, behind)
+    view = _resampled(value, left, {2: Axis(offset=number % size)})
+    return _reshaped(context, node, seen(context.builder, value, view, row, left), shape)
 
 
 def split(context: Context, node: Node) -> Value:
