@@ -8,6 +8,7 @@ definition serves Python integers, numpy arrays and TIR expressions.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,8 +35,14 @@ class Axis:
     exact: bool = False
 
     def at(self, i: Any) -> Any:
-        scaled = self._scaled(i)
-        return scaled if self.divide == 1 else scaled // self.divide
+        if self.divide == 1:
+            return self._scaled(i)
+        if self.step >= 0:
+            return self._scaled(i) // self.divide
+        # The same of a dividend that grows with i: TVM fails on some of those that fall.
+        above = self.offset // self.divide + 1
+        rest = (above + 1) * self.divide - self.offset - 1
+        return above - (i * -self.step + rest) // self.divide
 
     def _scaled(self, i: Any) -> Any:
         scaled = i if self.step == 1 else i * self.step
@@ -156,10 +163,20 @@ def _stay(views: tuple[View, ...], pixels: NDArray[np.int64]) -> bool:
     return all(bool(np.all(there == here)) for there, here in zip(found, own, strict=True))
 
 
-def follow(views: tuple[View, ...], at: Position) -> tuple[Position, Conditions]:
-    """The position behind all `views`, the first of which sees `at`, and what has to hold."""
+def follow(
+    views: tuple[View, ...], at: Position, hide: Callable[[Any], Any] = lambda index: index
+) -> tuple[Position, Conditions]:
+    """The position behind all `views`, the first of which sees `at`, and what has to hold.
+
+    `hide`: what is made of an index that falls where the one before it grows. Inside of the source
+    it is 0 or more.
+    """
     conditions: Conditions = ()
     for view in views:
         conditions += view.conditions(at)
         at = view.position(at)
+        if isinstance(view, Resample):
+            falling = (axis.step < 0 for axis in (view.rows, view.columns, view.channels))
+            y, x, c = (hide(i) if down else i for i, down in zip(at, falling, strict=True))
+            at = (y, x, c)
     return at, conditions

@@ -43,7 +43,7 @@ class Source:
         plain = all(isinstance(view, Resample) and view.keeps_channels for view in self.load.views)
         if not plain or self.load.channel_offset or needed > self._present:
             return self._lanes(place)
-        (y, x, c), conditions = follow(self.load.views, (place.y, place.x, place.c))
+        (y, x, c), conditions = follow(self.load.views, (place.y, place.x, place.c), _hidden)
         found = self._contiguous(replace(place, y=y, x=x), c)
         if not conditions:
             return found
@@ -107,7 +107,7 @@ class Source:
     def _seen_element(self, n: Any, at: tuple[Any, Any, Any]) -> Any:
         """One element through the views; the last channels of a vector may be none of the result's,
         which could lead anywhere, and so every channel is bounded."""
-        (y, x, c), conditions = follow(self.load.views, at)
+        (y, x, c), conditions = follow(self.load.views, at, _hidden)
         channel = c - self.load.channel_offset
         limits = (*conditions, (channel, self._present))
         return T.if_then_else(_all(limits), self._stored(n, y, x, channel), T.float32(self._zero()))
@@ -150,3 +150,12 @@ def _all(conditions: Conditions) -> Any:
         if not isinstance(index, int):
             result = T.And(result, T.And(index >= 0, index < extent))
     return result
+
+
+def _hidden(index: Any) -> Any:
+    """An index of 0 or more, as one whose terms TVM does not see: what is divided of indices that
+    fall it may take for another number where it merges quotients and remainders into a place of a
+    flattened buffer, (9 - i) // 4 * 2 + (5 - i) // 2 % 2 for 4 + i // -2."""
+    if isinstance(index, int):
+        return index
+    return T.call_llvm_pure_intrin("int32", "llvm.smax.i32", index, T.int32(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -222,3 +222,39 @@ def test_what_leaves_elements_out_changes_something() -> None:
     image = Reindex(shape=(2, 3, 4), source=(1, 1, 24), extents=(24,), order=(0,))
     assert not change_nothing(image)
     assert not change_nothing(image, image)
+
+
+HALVES = Resample(shape=(2, 1, 2), source=(3, 1, 2), rows=Axis(step=-1, offset=3, divide=2))
+BACKWARDS = Resample(shape=(3, 1, 2), source=(4, 1, 2), rows=Axis(step=-1, offset=4))
+
+
+@pytest.mark.parametrize("isa", Isa)
+@pytest.mark.parametrize("kind", ["float", "reals"])
+@pytest.mark.parametrize(("first", "extents"), [(HALVES, (3, 1, 2, 1)), (BACKWARDS, (2, 1, 2, 2))])
+def test_what_falls_is_not_merged_with_what_is_divided_of_it(
+    isa: Isa, kind: Literal["float", "reals"], first: Resample, extents: tuple[int, ...]
+) -> None:
+    """Hypothesis found these: TVM took quotients of falling indices for others."""
+    require(isa)
+    source = (1, 2, math.prod(first.source) // 2)
+    order = tuple(range(len(extents)))
+    behind = Reindex(shape=first.source, source=source, extents=extents, order=order)
+    value = Load(tensor="source", views=(first, behind))
+    step = Step(name="step", anchor=None, outputs=(Output(tensor="out", value=value),))
+    tensors = {
+        "source": Tensor(name="source", shape=(1, *source)),
+        "out": Tensor(name="out", shape=(1, *first.shape)),
+    }
+    layouts = {"source": (Layout(kind=kind),), "out": (Layout(kind="reals"),)}
+    check(Elementwise(), Case(step=step, tensors=tensors, layouts=layouts), isa, exact=True)
+
+
+@given(
+    step=st.integers(-4, 4),
+    offset=st.integers(-9, 20),
+    divide=st.integers(1, 5),
+    index=st.integers(0, 9),
+)
+def test_an_axis_divides_downwards(step: int, offset: int, divide: int, index: int) -> None:
+    axis = Axis(step=step, offset=offset, divide=divide)
+    assert axis.at(index) == (index * step + offset) // divide
